@@ -1,0 +1,3 @@
+//! Hansa's pure core (being built).
+
+pub mod port;
