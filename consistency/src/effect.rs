@@ -1,0 +1,125 @@
+//! Everything a replica can ask for.
+//!
+//! Effects are carried out in order. A [`Effect::Persist`] must be durable before any
+//! later [`Effect::Send`] or [`Effect::Reply`] of the same or a later step leaves,
+//! except one that says it need not wait ([`Effect::Reply::waits`]) and whose step read
+//! no row that is still pending. A whole turn's writes may be one batch with one sync.
+
+use std::time::Duration;
+
+use crate::key::{NodeId, OpId};
+use crate::message::Envelope;
+use crate::port::Write;
+use crate::request::{Refusal, Reply};
+
+/// An output of [`crate::replica::Replica::step`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Write these, all or none.
+    Persist(Vec<Write>),
+    /// The store sequence after this step's writes: to be synced in the small file before any vote
+    /// (`envelope.message.is_vote()`) of this turn leaves.
+    StoreSequence(u64),
+    /// Send this to a peer; to the node itself it comes back as an event. May be dropped when the link is down.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        envelope: Envelope,
+    },
+    /// Answer a client.
+    Reply {
+        /// Which request.
+        id: OpId,
+        /// The outcome.
+        result: Result<Reply, Refusal>,
+        /// Whether it must wait for the writes before it. An eventual or session read need not,
+        /// unless it used a row that is still pending.
+        waits: bool,
+    },
+    /// Feed [`crate::event::Event::Tick`] at this time (monotonic) or earlier; replaces any earlier wish.
+    Wake(Duration),
+    /// Something rare happened: count it under this name. Never carries keys or values.
+    Note(Note),
+}
+
+/// Rare paths, counted by metrics and by the harness's "was this path hit" probes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum Note {
+    /// A strong read sent an unproven value again.
+    ReadHelped,
+    /// Eventual state was absorbed through a ballot.
+    Absorbed,
+    /// A proposal was refused by a higher ballot.
+    Nacked,
+    /// A request id was answered from memory.
+    RequestRecalled,
+    /// A session request was forwarded.
+    SessionForwarded,
+    /// A session request waited for entries.
+    SessionWaited,
+    /// A vote of another epoch was refused.
+    EpochRefused,
+    /// A peer's clock was refused.
+    ClockRefused,
+    /// Entries were pulled after a gap or an exchange.
+    Pulled,
+    /// Version vectors were exchanged.
+    Exchanged,
+    /// An orphaned accepted value was settled.
+    Settled,
+    /// A message of a fenced start, of another cluster or incarnation was dropped.
+    Fenced,
+    /// This node found out that it lost data.
+    DataLost,
+    /// A damaged record was met.
+    DamageMet,
+    /// An eventual write was merged with a concurrent one.
+    Merged,
+    /// This node resumed voting after its peers answered.
+    VotesAgain,
+}
+
+impl Note {
+    /// All of them.
+    pub const ALL: [Note; 16] = [
+        Note::ReadHelped,
+        Note::Absorbed,
+        Note::Nacked,
+        Note::RequestRecalled,
+        Note::SessionForwarded,
+        Note::SessionWaited,
+        Note::EpochRefused,
+        Note::ClockRefused,
+        Note::Pulled,
+        Note::Exchanged,
+        Note::Settled,
+        Note::Fenced,
+        Note::DataLost,
+        Note::DamageMet,
+        Note::Merged,
+        Note::VotesAgain,
+    ];
+
+    /// The name used in metrics and probes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Note::ReadHelped => "read_helped",
+            Note::Absorbed => "absorbed",
+            Note::Nacked => "nacked",
+            Note::RequestRecalled => "request_recalled",
+            Note::SessionForwarded => "session_forwarded",
+            Note::SessionWaited => "session_waited",
+            Note::EpochRefused => "epoch_refused",
+            Note::ClockRefused => "clock_refused",
+            Note::Pulled => "pulled",
+            Note::Exchanged => "exchanged",
+            Note::Settled => "settled",
+            Note::Fenced => "fenced",
+            Note::DataLost => "data_lost",
+            Note::DamageMet => "damage_met",
+            Note::Merged => "merged",
+            Note::VotesAgain => "votes_again",
+        }
+    }
+}

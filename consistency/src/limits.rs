@@ -1,0 +1,95 @@
+//! Every bound of the core, in one place, with its unit and its reason.
+
+/// Longest partition key plus sort key, bytes. Keys are held in memory by open operations.
+pub const KEY_BYTES_MAX: usize = 4096;
+
+/// Longest register value or set element, bytes. One value must fit in one peer message.
+pub const VALUE_BYTES_MAX: usize = 1 << 20;
+
+/// Longest set element, bytes: an element is part of its row's key.
+pub const ELEMENT_BYTES_MAX: usize = 4096;
+
+/// How far a remote hybrid clock may run ahead of the local wall clock, milliseconds.
+///
+/// Beyond it a message or token is refused: one bad clock must not drag everybody into the future.
+pub const CLOCK_AHEAD_MAX_MS: u64 = 500;
+
+/// How far ahead of the newest issued stamp the clock is reserved durably, milliseconds.
+///
+/// A restart resumes at the reserved bound, so a stamp is never issued twice.
+pub const CLOCK_RESERVE_MS: u64 = 1000;
+
+/// Strong operations combined under one ballot, at most.
+pub const GROUP_OPERATIONS_MAX: usize = 32;
+
+/// Strong operations that may wait for one row at one coordinator; more are refused as overloaded.
+pub const ROW_QUEUE_MAX: usize = 1024;
+
+/// Requests a replica holds open at once; more are refused as overloaded.
+pub const OPEN_REQUESTS_MAX: usize = 65_536;
+
+/// Sessions whose latest request id one strong row remembers.
+pub const DEDUP_SESSIONS_MAX: usize = 1024;
+
+/// How long a strong row remembers a request id at least, milliseconds.
+pub const DEDUP_WINDOW_MS: u64 = 5 * 60 * 1000;
+
+/// Entries in one answer to a pull, bytes. Well under the 4 MiB message bound of the wire.
+pub const PULL_BYTES_MAX: usize = 1 << 20;
+
+/// Pulls under way per peer at once.
+pub const PULLS_PER_PEER_MAX: usize = 8;
+
+/// Groups of shards a version-vector exchange is narrowed down to before vectors are sent.
+pub const EXCHANGE_GROUPS: usize = 16;
+
+/// Shards whose vectors go into one exchange answer, at most.
+pub const EXCHANGE_SHARDS_MAX: usize = 512;
+
+/// Rows one page of a scan holds, at most.
+pub const SCAN_ROWS_MAX: usize = 1000;
+
+/// Bytes one page of a scan holds, about at most (the row that crosses the bound is still in it).
+pub const SCAN_BYTES_MAX: usize = 1 << 20;
+
+/// Heartbeat interval while nobody waits, milliseconds.
+pub const HEARTBEAT_IDLE_MS: u64 = 1000;
+
+/// Heartbeat interval towards a peer at which somebody waits, milliseconds.
+pub const HEARTBEAT_BUSY_MS: u64 = 20;
+
+/// How long a peer that asked for fast heartbeats keeps getting them, milliseconds.
+pub const HEARTBEAT_BUSY_FOR_MS: u64 = 200;
+
+/// A peer not heard of for this long does not count as reachable, milliseconds.
+pub const PEER_SILENT_MS: u64 = 3500;
+
+/// Longest time a session request waits locally before it is forwarded, milliseconds.
+pub const SESSION_WAIT_MAX_MS: u64 = 100;
+
+/// One attempt of a strong operation lasts this many round trips to its quorum before a new ballot.
+pub const ATTEMPT_ROUND_TRIPS: u32 = 3;
+
+/// One attempt of a strong operation lasts at least this long, milliseconds.
+pub const ATTEMPT_MS_MIN: u64 = 400;
+
+/// Longest pause between two attempts of a strong operation, milliseconds.
+pub const BACKOFF_MS_MAX: u64 = 2000;
+
+/// Round trip assumed towards a peer that was not measured yet, milliseconds.
+pub const ROUND_TRIP_UNKNOWN_MS: u64 = 200;
+
+/// An accepted value not known chosen for this long is settled by its acceptor, milliseconds.
+pub const SETTLE_AFTER_MS: u64 = 2000;
+
+/// Rows whose unsettled state is looked at per tick.
+pub const SETTLE_ROWS_PER_TICK: usize = 64;
+
+/// Deadline of a request that names none, milliseconds.
+pub const DEADLINE_DEFAULT_MS: u64 = 5000;
+
+/// Longest deadline a request may name, milliseconds.
+pub const DEADLINE_MAX_MS: u64 = 60_000;
+
+/// Regions a cluster may have: one clock value each in every session token.
+pub const REGIONS_MAX: usize = 16;

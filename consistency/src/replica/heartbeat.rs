@@ -1,0 +1,293 @@
+//! Heartbeats: who is alive, how far away, and up to when everybody's writes are known.
+//!
+//! A heartbeat states, for each shard that changed since the heartbeat the receiver
+//! last *echoed*, the last seq the sender *assigned*. The receiver may believe the
+//! heartbeat's clock for a shard once its prefix reaches that seq: then it has every
+//! entry the sender wrote up to that clock. Listing since the last one *sent* would
+//! let a lost heartbeat hide an entry (model `heartbeats.py`).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::clock::Hlc;
+use crate::key::{NodeId, ShardId};
+use crate::limits::{HEARTBEAT_BUSY_FOR_MS, HEARTBEAT_BUSY_MS, HEARTBEAT_IDLE_MS, PEER_SILENT_MS};
+use crate::message::{Echo, Envelope, Heartbeat, Message};
+use crate::quorum::majority;
+use crate::rules::Mutant;
+use crate::version::{Origin, Seq};
+
+use super::peer::{Behind, Known};
+use super::turn::Turn;
+use super::{Replica, Standing, Timer};
+use crate::effect::Note;
+
+impl Replica {
+    /// Whether an envelope is to be read at all: right cluster, known sender, not a fenced start.
+    pub(super) fn welcome(&mut self, turn: &mut Turn<'_>, envelope: &Envelope) -> bool {
+        let cluster = self.topology.cluster;
+        let Some(peer) = self.peers.get_mut(&envelope.from) else {
+            turn.note(Note::Fenced);
+            return false;
+        };
+        if envelope.cluster != cluster || envelope.start < peer.fence.max(peer.start) {
+            turn.note(Note::Fenced);
+            let newest = peer.start;
+            if envelope.cluster == cluster && envelope.message == Message::StartAsk {
+                // An older copy of the node may be asking: it learns that a newer start was seen.
+                self.answer_fenced(turn, envelope.from, newest);
+            }
+            return false;
+        }
+        if envelope.start > peer.start {
+            peer.start = envelope.start;
+            peer.seen_before = peer.seen_before.max(peer.seen_sequence);
+            peer.forget_conversation();
+        }
+        peer.heard_at = Some(turn.now.monotonic);
+        if envelope.message.is_vote() && envelope.store_sequence > peer.seen_sequence {
+            peer.seen_sequence = envelope.store_sequence;
+            peer.seen_stored = false;
+        }
+        true
+    }
+
+    fn answer_fenced(&mut self, turn: &mut Turn<'_>, to: NodeId, seen_start: u64) {
+        let lost = self.standing == Standing::Lost;
+        self.send(
+            turn,
+            to,
+            Message::StartAnswer {
+                seen: 0,
+                seen_start,
+                lost,
+            },
+        );
+    }
+
+    /// Clocks differ beyond the bound, as one of the two sees it.
+    pub(super) fn dispute_clock(&mut self, turn: &mut Turn<'_>, with: NodeId) {
+        let until = turn.now.monotonic + Duration::from_millis(PEER_SILENT_MS);
+        if let Some(peer) = self.peers.get_mut(&with) {
+            peer.clock_disputed_until = until;
+        }
+    }
+
+    /// Whether so many dispute our clock that it must be ours that is wrong.
+    pub(super) fn clock_out_of_bounds(&self, now: Duration) -> bool {
+        let regions: std::collections::BTreeSet<_> = self
+            .peers
+            .values()
+            .filter(|p| p.clock_disputed(now))
+            .map(|p| p.region)
+            .collect();
+        regions.len() >= majority(self.topology.regions.len())
+    }
+
+    /// A stream to a peer stands: greet it.
+    pub(super) fn on_link_up(&mut self, turn: &mut Turn<'_>, node: NodeId) {
+        let now = turn.now.monotonic;
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        peer.up = true;
+        peer.heard_at = Some(now);
+        peer.answered_at = Some(now);
+        peer.forget_conversation();
+        if matches!(self.standing, Standing::Asking { .. }) {
+            self.send(turn, node, Message::StartAsk);
+        }
+        self.send_heartbeat(turn, node);
+        self.schedule_heartbeats(turn);
+    }
+
+    /// The stream to a peer broke.
+    pub(super) fn on_link_down(&mut self, turn: &mut Turn<'_>, node: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.up = false;
+            peer.pulls.clear();
+        }
+        self.refuse_unreachable(turn);
+    }
+
+    /// Time to send heartbeats to whoever is due.
+    pub(super) fn on_heartbeat_timer(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.monotonic;
+        let due: Vec<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(_, p)| p.up && p.heartbeat_at <= now)
+            .map(|(node, _)| *node)
+            .collect();
+        for node in due {
+            if matches!(self.standing, Standing::Asking { .. }) {
+                self.send(turn, node, Message::StartAsk);
+            }
+            self.send_heartbeat(turn, node);
+        }
+        for shard in self.waited_for() {
+            self.ask_around(turn, shard);
+        }
+        self.resend_uncommitted(turn);
+        self.refuse_unreachable(turn);
+        self.settle_some(turn);
+        self.schedule_heartbeats(turn);
+    }
+
+    fn resend_uncommitted(&mut self, turn: &mut Turn<'_>) {
+        let mut ends: Vec<(ShardId, Origin)> = Vec::new();
+        for (shard, held) in &self.shards {
+            let origins = held.uncommitted.keys().map(|(origin, _)| (*shard, *origin));
+            ends.extend(origins);
+        }
+        ends.dedup();
+        for (shard, origin) in ends {
+            self.resend(turn, shard, origin);
+        }
+    }
+
+    /// Sets the timer for the next heartbeat that is due.
+    pub(super) fn schedule_heartbeats(&mut self, turn: &Turn<'_>) {
+        let idle = turn.now.monotonic + Duration::from_millis(HEARTBEAT_IDLE_MS);
+        let up = self.peers.values().filter(|p| p.up);
+        let next = up.map(|p| p.heartbeat_at).min().unwrap_or(idle);
+        self.timers.retain(|(_, timer)| *timer != Timer::Heartbeat);
+        self.set_timer(next.max(turn.now.monotonic), Timer::Heartbeat);
+    }
+
+    /// Sends one heartbeat.
+    pub(super) fn send_heartbeat(&mut self, turn: &mut Turn<'_>, to: NodeId) {
+        let now = turn.now.monotonic;
+        let urgent = self.somebody_waits();
+        let Some(peer) = self.peers.get(&to) else {
+            return;
+        };
+        let since = peer.echoed;
+        let listed_since = match self.rules.broken(Mutant::HeartbeatSinceSent) {
+            true => peer.pinged,
+            false => since,
+        };
+        let busy = urgent || now < peer.busy_until;
+        let interval = match busy {
+            true => HEARTBEAT_BUSY_MS,
+            false => HEARTBEAT_IDLE_MS,
+        };
+        let second = Duration::from_millis(HEARTBEAT_IDLE_MS - HEARTBEAT_BUSY_MS);
+        let digest_due = peer.digest_sent_at.is_none_or(|at| now >= at + second);
+        self.next_ping += 1;
+        let heartbeat = Heartbeat {
+            ping: self.next_ping,
+            echo: peer.last_ping.map(|(ping, at)| Echo {
+                ping,
+                held_us: (now - at).as_micros() as u64,
+            }),
+            since,
+            assigned: self.assigned(to, listed_since),
+            digest: digest_due.then(|| self.vectors_digest(to)),
+            votes: self.standing == Standing::Voting,
+            lost: self.standing == Standing::Lost,
+            urgent,
+        };
+        let ping = heartbeat.ping;
+        if let Some(peer) = self.peers.get_mut(&to) {
+            peer.sent_ping(ping, now);
+            peer.heartbeat_at = now + Duration::from_millis(interval);
+            if digest_due {
+                peer.digest_sent_at = Some(now);
+            }
+        }
+        self.send(turn, to, Message::Heartbeat(heartbeat));
+    }
+
+    /// The last seq assigned in each own log of the shared shards that changed since a heartbeat.
+    fn assigned(&self, to: NodeId, since: u64) -> Vec<(ShardId, Origin, Seq)> {
+        let shared = self.peers.get(&to).map_or(&[][..], |p| &p.shared);
+        let changed = shared
+            .iter()
+            .filter_map(|shard| Some((*shard, self.shards.get(shard)?)))
+            .filter(|(_, held)| since == 0 || held.changed_at >= since);
+        changed
+            .flat_map(|(shard, held)| {
+                let own = held.logs.iter();
+                own.filter(|(origin, log)| origin.node == self.me.node && log.logged > 0)
+                    .map(move |(origin, log)| (shard, *origin, log.logged))
+            })
+            .collect()
+    }
+
+    /// A peer's heartbeat.
+    pub(super) fn on_heartbeat(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        hlc: Hlc,
+        heartbeat: &Heartbeat,
+    ) {
+        let now = turn.now.monotonic;
+        let over_gaps = self.rules.broken(Mutant::HeartbeatOverGap);
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        if peer
+            .last_ping
+            .is_some_and(|(last, _)| heartbeat.ping <= last)
+        {
+            return;
+        }
+        let processed = peer.last_ping.map_or(0, |(last, _)| last);
+        let sent_at = match heartbeat.echo {
+            Some(echo) => peer.take_echo(echo.ping, Duration::from_micros(echo.held_us), now),
+            None => {
+                peer.echoed = 0;
+                None
+            }
+        };
+        peer.votes = heartbeat.votes;
+        peer.lost = heartbeat.lost;
+        // Relative to a heartbeat we never saw: neither believed nor echoed, so that the next lists all.
+        if heartbeat.since <= processed {
+            peer.last_ping = Some((heartbeat.ping, now));
+            if !heartbeat.lost {
+                let before = peer.known;
+                for (shard, origin, seq) in &heartbeat.assigned {
+                    let applied = self.shards.get(shard).map(|held| held.applied(*origin));
+                    if applied.is_none_or(|applied| applied >= *seq) || over_gaps {
+                        continue;
+                    }
+                    let behind = peer.behind.entry(*shard).or_insert_with(|| Behind {
+                        stated: BTreeMap::new(),
+                        known: before,
+                    });
+                    let stated = behind.stated.entry(*origin).or_default();
+                    *stated = (*stated).max(*seq);
+                }
+                peer.known = Known {
+                    hlc: before.hlc.max(hlc),
+                    fresh_at: before.fresh_at.max(sent_at),
+                };
+            }
+        }
+        self.after_heartbeat(turn, from, heartbeat);
+    }
+
+    fn after_heartbeat(&mut self, turn: &mut Turn<'_>, from: NodeId, heartbeat: &Heartbeat) {
+        let now = turn.now.monotonic;
+        if let Some(digest) = heartbeat.digest
+            && digest != self.vectors_digest(from)
+        {
+            self.begin_exchange(turn, from);
+        }
+        if heartbeat.urgent
+            && let Some(peer) = self.peers.get_mut(&from)
+        {
+            peer.busy_until = now + Duration::from_millis(HEARTBEAT_BUSY_FOR_MS);
+            if !peer.just_sent(now) {
+                self.send_heartbeat(turn, from);
+            }
+            self.schedule_heartbeats(turn);
+        }
+        for shard in self.waited_for() {
+            self.wake_sessions(turn, shard);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What a replica knows of one peer: whether it answers, how far away it is, and up to
+//! when its writes are known here.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::clock::Hlc;
+use crate::key::{RegionId, ShardId};
+use crate::limits::{HEARTBEAT_BUSY_MS, PEER_SILENT_MS, ROUND_TRIP_UNKNOWN_MS};
+use crate::version::{Origin, Seq};
+
+/// Heartbeats whose sending time is remembered, to measure echoes.
+const PINGS_KEPT: usize = 256;
+
+/// Up to when a peer's writes are known here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Known {
+    /// Everything it wrote with a clock up to this is applied.
+    pub(super) hlc: Hlc,
+    /// Everything it had at this local time is applied; `None` before the first echo.
+    pub(super) fresh_at: Option<Duration>,
+}
+
+/// A shard in which entries the peer stated are still missing here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Behind {
+    pub(super) stated: BTreeMap<Origin, Seq>,
+    /// What was known before those were stated.
+    pub(super) known: Known,
+}
+
+/// One peer.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) region: RegionId,
+    /// Shards both hold.
+    pub(super) shared: Vec<ShardId>,
+    pub(super) up: bool,
+    pub(super) heard_at: Option<Duration>,
+    /// When the newest heartbeat of ours was sent that it echoed: proof that both directions work.
+    pub(super) answered_at: Option<Duration>,
+    pub(super) round_trip: Option<Duration>,
+    /// The peer's start and incarnation its newest message came from.
+    pub(super) start: u64,
+    /// The lowest start whose messages are taken.
+    pub(super) fence: u64,
+    /// The highest store sequence seen in starts before this one.
+    pub(super) seen_before: u64,
+    /// The highest store sequence seen at all, and whether that is written down.
+    pub(super) seen_sequence: u64,
+    pub(super) seen_stored: bool,
+    pub(super) votes: bool,
+    pub(super) lost: bool,
+    /// The number and arrival of its newest heartbeat.
+    pub(super) last_ping: Option<(u64, Duration)>,
+    /// Our heartbeats under way: number and sending time.
+    pub(super) pings: VecDeque<(u64, Duration)>,
+    /// Our newest heartbeat it echoed in its present start.
+    pub(super) echoed: u64,
+    /// Our newest heartbeat sent to it.
+    pub(super) pinged: u64,
+    pub(super) heartbeat_at: Duration,
+    pub(super) heartbeat_sent_at: Duration,
+    pub(super) digest_sent_at: Option<Duration>,
+    pub(super) busy_until: Duration,
+    pub(super) known: Known,
+    pub(super) behind: BTreeMap<ShardId, Behind>,
+    /// Until when its or our clock is disputed.
+    pub(super) clock_disputed_until: Duration,
+    pub(super) exchange_at: Duration,
+    /// Pulls under way: shard and when asked.
+    pub(super) pulls: BTreeMap<ShardId, Duration>,
+}
+
+impl Peer {
+    pub(super) fn new(region: RegionId, shared: Vec<ShardId>) -> Peer {
+        Peer {
+            region,
+            shared,
+            up: false,
+            heard_at: None,
+            answered_at: None,
+            round_trip: None,
+            start: 0,
+            fence: 0,
+            seen_before: 0,
+            seen_sequence: 0,
+            seen_stored: true,
+            votes: false,
+            lost: false,
+            last_ping: None,
+            pings: VecDeque::new(),
+            echoed: 0,
+            pinged: 0,
+            heartbeat_at: Duration::ZERO,
+            heartbeat_sent_at: Duration::ZERO,
+            digest_sent_at: None,
+            busy_until: Duration::ZERO,
+            known: Known::default(),
+            behind: BTreeMap::new(),
+            clock_disputed_until: Duration::ZERO,
+            exchange_at: Duration::ZERO,
+            pulls: BTreeMap::new(),
+        }
+    }
+
+    /// Whether messages are believed to get through both ways.
+    pub(super) fn reachable(&self, now: Duration) -> bool {
+        let silent = Duration::from_millis(PEER_SILENT_MS);
+        let recent = |at: Option<Duration>| at.is_some_and(|at| now <= at + silent);
+        self.up && recent(self.heard_at) && recent(self.answered_at)
+    }
+
+    /// Whether the peer disputes our clock, or we its.
+    pub(super) fn clock_disputed(&self, now: Duration) -> bool {
+        now < self.clock_disputed_until
+    }
+
+    /// The round trip, measured or assumed.
+    pub(super) fn round_trip(&self) -> Duration {
+        self.round_trip
+            .unwrap_or(Duration::from_millis(ROUND_TRIP_UNKNOWN_MS))
+    }
+
+    /// Up to when the peer's writes to a shard are known here.
+    pub(super) fn known(&self, shard: ShardId) -> Known {
+        match self.behind.get(&shard) {
+            Some(behind) => behind.known,
+            None => self.known,
+        }
+    }
+
+    /// Remembers a heartbeat as sent.
+    pub(super) fn sent_ping(&mut self, ping: u64, now: Duration) {
+        self.pinged = ping;
+        self.pings.push_back((ping, now));
+        if self.pings.len() > PINGS_KEPT {
+            self.pings.pop_front();
+        }
+        self.heartbeat_sent_at = now;
+    }
+
+    /// Takes an echo: when that heartbeat was sent, and the round trip if it was the first echo of it.
+    pub(super) fn take_echo(
+        &mut self,
+        ping: u64,
+        held: Duration,
+        now: Duration,
+    ) -> Option<Duration> {
+        self.echoed = self.echoed.max(ping);
+        while self.pings.front().is_some_and(|(p, _)| *p < ping) {
+            self.pings.pop_front();
+        }
+        let (_, sent_at) = *self.pings.front().filter(|(p, _)| *p == ping)?;
+        self.answered_at = self.answered_at.max(Some(sent_at));
+        let sample = (now - sent_at).saturating_sub(held);
+        self.round_trip = Some(match self.round_trip {
+            // A slow average, fast to go down: queues add to a sample, nothing takes away from it.
+            Some(old) if sample > old => (old * 7 + sample) / 8,
+            Some(old) => (old + sample) / 2,
+            None => sample,
+        });
+        Some(sent_at)
+    }
+
+    /// A new life of the peer, or of the link: what was relative to its memory starts over.
+    pub(super) fn forget_conversation(&mut self) {
+        self.last_ping = None;
+        self.echoed = 0;
+        self.pings.clear();
+        self.pulls.clear();
+    }
+
+    /// Whether a heartbeat was sent so recently that an urgent one need not be answered yet.
+    pub(super) fn just_sent(&self, now: Duration) -> bool {
+        now < self.heartbeat_sent_at + Duration::from_millis(HEARTBEAT_BUSY_MS / 4)
+    }
+}

@@ -1,0 +1,130 @@
+//! What a replica keeps in memory of one shard it holds.
+
+use std::collections::BTreeMap;
+
+use crate::clock::Hlc;
+use crate::codec::{Decoded, Decoder, Encode, Encoder};
+use crate::key::NodeId;
+use crate::quorum::Voters;
+use crate::record::Entry;
+use crate::request::{Refusal, Reply};
+use crate::version::{Origin, Seq, ShardEpoch};
+
+use super::jobs::JobId;
+
+/// How far one origin's log of a shard is held here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct LogState {
+    /// All entries up to here are in the log family.
+    pub(super) logged: Seq,
+    /// All entries up to here are committed in their region and applied to the rows.
+    pub(super) applied: Seq,
+    /// The clock of the last applied entry.
+    pub(super) hlc: Hlc,
+}
+
+/// A shard's voters' epoch as stored, with the incarnation each voter was admitted under.
+///
+/// Until readmission exists the map stays empty: a node that lost data does not vote by itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct EpochRecord {
+    pub(super) epoch: ShardEpoch,
+    pub(super) incarnations: BTreeMap<NodeId, u32>,
+}
+
+/// A local reply that waits until an own entry is durable in enough places.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    pub(super) job: JobId,
+    /// Further regions wanted.
+    pub(super) ack_regions: u8,
+    pub(super) result: Result<Reply, Refusal>,
+}
+
+/// One shard.
+#[derive(Clone, Debug)]
+pub(super) struct Shard {
+    pub(super) voters: Voters,
+    pub(super) epoch: EpochRecord,
+    pub(super) logs: BTreeMap<Origin, LogState>,
+    /// Own entries that are logged but not committed in the region yet.
+    pub(super) uncommitted: BTreeMap<(Origin, Seq), Entry>,
+    /// How far each replica holds each own log durably.
+    pub(super) acknowledged: BTreeMap<(Origin, NodeId), Seq>,
+    /// Replies waiting for an own entry.
+    pub(super) waiting: BTreeMap<(Origin, Seq), Vec<Waiting>>,
+    /// The number of the newest heartbeat made before an own entry was assigned: see heartbeat.rs.
+    pub(super) changed_at: u64,
+    /// Safe times learned from relays, per node.
+    pub(super) relayed: BTreeMap<NodeId, Hlc>,
+    /// Session requests waiting for entries.
+    pub(super) sessions: Vec<JobId>,
+}
+
+impl Shard {
+    pub(super) fn new(voters: Voters) -> Shard {
+        Shard {
+            voters,
+            epoch: EpochRecord::default(),
+            logs: BTreeMap::new(),
+            uncommitted: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            changed_at: 0,
+            relayed: BTreeMap::new(),
+            sessions: Vec::new(),
+        }
+    }
+
+    /// How far one origin's log is applied.
+    pub(super) fn applied(&self, origin: Origin) -> Seq {
+        self.logs.get(&origin).map_or(0, |log| log.applied)
+    }
+
+    /// The clock of the last applied entry of any of a node's origins.
+    pub(super) fn last_hlc(&self, node: NodeId) -> Hlc {
+        self.logs
+            .iter()
+            .filter(|(origin, _)| origin.node == node)
+            .map(|(_, log)| log.hlc)
+            .max()
+            .unwrap_or(Hlc::ZERO)
+    }
+}
+
+impl Encode for LogState {
+    fn encode(&self, out: &mut Encoder) {
+        out.number(self.logged);
+        out.number(self.applied);
+        out.put(&self.hlc);
+    }
+    fn decode(input: &mut Decoder) -> Decoded<LogState> {
+        Ok(LogState {
+            logged: input.number("logged")?,
+            applied: input.number("applied")?,
+            hlc: input.get()?,
+        })
+    }
+}
+
+impl Encode for EpochRecord {
+    fn encode(&self, out: &mut Encoder) {
+        out.put(&self.epoch);
+        out.list(
+            self.incarnations
+                .iter()
+                .map(|(node, inc)| (u64::from(node.0), u64::from(*inc))),
+        );
+    }
+    fn decode(input: &mut Decoder) -> Decoded<EpochRecord> {
+        let epoch = input.get()?;
+        let pairs = input.list::<(u64, u64)>("incarnations")?;
+        let incarnations = pairs
+            .into_iter()
+            .map(|(node, inc)| (NodeId(node as u16), inc as u32));
+        Ok(EpochRecord {
+            epoch,
+            incarnations: incarnations.collect(),
+        })
+    }
+}

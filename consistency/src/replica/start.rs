@@ -1,0 +1,354 @@
+//! May this start vote? A node votes only if it remembers every vote it ever gave.
+//!
+//! Every vote and heartbeat carries the sender's store sequence, and peers write down
+//! the highest one they used. At start a node asks everybody it shares a shard with:
+//! an answer fences the node's earlier starts (their messages still under way no longer
+//! count) and tells the highest sequence seen. If nobody saw more than the store holds,
+//! and a quorum answered, it votes as before. Otherwise it has lost data: it refills from
+//! its peers, serves eventual reads, and does not vote (model `lost_tail.rs`).
+//!
+//! Until the answers are in, new entries go to a fresh origin, so that no log position is
+//! ever used twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use crate::clock::Hlc;
+use crate::codec::{Decoded, Decoder, Encode, Encoder};
+use crate::effect::Note;
+use crate::key::{NodeId, ShardId};
+use crate::layout;
+use crate::message::Message;
+use crate::port::{Damaged, Family, Reader};
+use crate::quorum::Voters;
+use crate::rules::{Mutant, Rules};
+use crate::topology::Topology;
+use crate::version::Origin;
+
+use super::peer::Peer;
+use super::shard::{EpochRecord, LogState, Shard};
+use super::turn::{Turn, damaged};
+use super::{Me, Replica};
+
+/// Whether this node may vote.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It asks its peers what they saw of its earlier starts.
+    Asking {
+        /// Who answered that it saw nothing more.
+        answered: BTreeSet<NodeId>,
+    },
+    /// It remembers every vote it gave.
+    Voting,
+    /// It lost data: eventual and session reads only, until it is readmitted.
+    Lost,
+}
+
+impl Standing {
+    pub(super) fn opened(lost: bool, rules: Rules) -> Standing {
+        match (lost, rules.broken(Mutant::IncarnationReused)) {
+            (true, false) => Standing::Lost,
+            (_, true) => Standing::Voting,
+            (false, false) => Standing::Asking {
+                answered: BTreeSet::new(),
+            },
+        }
+    }
+
+    /// The word used in status, metrics and docs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Standing::Asking { .. } => "asking",
+            Standing::Voting => "voting",
+            Standing::Lost => "lost",
+        }
+    }
+}
+
+/// What was seen of a peer, as stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Seen {
+    /// Messages of starts before this one are dropped.
+    pub(super) fence: u64,
+    /// The highest store sequence seen in starts before that one.
+    pub(super) before: u64,
+    /// The highest store sequence seen at all.
+    pub(super) sequence: u64,
+}
+
+impl Encode for Seen {
+    fn encode(&self, out: &mut Encoder) {
+        out.number(self.fence);
+        out.number(self.before);
+        out.number(self.sequence);
+    }
+    fn decode(input: &mut Decoder) -> Decoded<Seen> {
+        Ok(Seen {
+            fence: input.number("fence")?,
+            before: input.number("sequence before")?,
+            sequence: input.number("sequence")?,
+        })
+    }
+}
+
+/// Own origins, as stored.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Origins(pub(super) Vec<Origin>);
+
+impl Encode for Origins {
+    fn encode(&self, out: &mut Encoder) {
+        out.list(self.0.iter().copied());
+    }
+    fn decode(input: &mut Decoder) -> Decoded<Origins> {
+        Ok(Origins(input.list("origins")?))
+    }
+}
+
+/// Under which stands that this store lost data and was not readmitted since.
+const LOST: &[u8] = b"lost";
+
+/// What a store says at open.
+pub(super) struct Stored {
+    pub(super) clock: Hlc,
+    pub(super) sequence: u64,
+    pub(super) lost: bool,
+    pub(super) origins: Vec<Origin>,
+    pub(super) shards: BTreeMap<ShardId, Shard>,
+    pub(super) peers: BTreeMap<NodeId, Peer>,
+}
+
+impl Stored {
+    pub(super) fn load(
+        me: &Me,
+        topology: &Topology,
+        reader: &dyn Reader,
+    ) -> Result<Stored, Damaged> {
+        let mut shards = shards_of(me.node, topology);
+        let mut peers = peers_of(me.node, topology, &shards);
+        read_named::<LogState>(reader, layout::LOG, |key, state| {
+            if let Some((shard, origin)) = layout::log_state_of(key)
+                && let Some(held) = shards.get_mut(&shard)
+            {
+                held.logs.insert(origin, state);
+            }
+        })?;
+        read_named::<EpochRecord>(reader, layout::EPOCH, |key, record| {
+            if let Some(held) = layout::epoch_of(key).and_then(|s| shards.get_mut(&s)) {
+                held.epoch = record;
+            }
+        })?;
+        read_named::<Seen>(reader, layout::SEEN, |key, seen| {
+            if let Some(peer) = layout::seen_of(key).and_then(|n| peers.get_mut(&n)) {
+                peer.fence = seen.fence;
+                peer.start = seen.fence;
+                peer.seen_before = seen.before;
+                peer.seen_sequence = seen.sequence;
+            }
+        })?;
+        Ok(Stored {
+            clock: read_meta(reader, layout::CLOCK)?.unwrap_or(Hlc::ZERO),
+            sequence: read_meta(reader, layout::SEQUENCE)?.unwrap_or(0),
+            lost: reader.get(Family::Meta, LOST)?.is_some(),
+            origins: read_meta::<Origins>(reader, layout::ORIGINS)?
+                .unwrap_or_default()
+                .0,
+            shards,
+            peers,
+        })
+    }
+}
+
+fn read_meta<T: Encode>(reader: &dyn Reader, key: &[u8]) -> Result<Option<T>, Damaged> {
+    let decode = |bytes: Bytes| T::from_record(&bytes).map_err(|e| damaged(Family::Meta, &e));
+    reader.get(Family::Meta, key)?.map(decode).transpose()
+}
+
+fn read_named<T: Encode>(
+    reader: &dyn Reader,
+    start: &[u8],
+    mut take: impl FnMut(&[u8], T),
+) -> Result<(), Damaged> {
+    let end = crate::key::prefix_end(start);
+    let mut failed = None;
+    reader.scan(
+        Family::Meta,
+        start,
+        end.as_deref(),
+        &mut |key, value| match T::from_record(&value) {
+            Ok(record) => {
+                take(key, record);
+                ControlFlow::Continue(())
+            }
+            Err(error) => {
+                failed = Some(damaged(Family::Meta, &error));
+                ControlFlow::Break(())
+            }
+        },
+    )?;
+    failed.map_or(Ok(()), Err)
+}
+
+fn shards_of(node: NodeId, topology: &Topology) -> BTreeMap<ShardId, Shard> {
+    topology
+        .shards()
+        .map(|shard| (shard, Voters::new(topology.replicas(shard))))
+        .filter(|(_, voters)| voters.contains(node))
+        .map(|(shard, voters)| (shard, Shard::new(voters)))
+        .collect()
+}
+
+fn peers_of(
+    node: NodeId,
+    topology: &Topology,
+    shards: &BTreeMap<ShardId, Shard>,
+) -> BTreeMap<NodeId, Peer> {
+    let others = topology
+        .regions
+        .iter()
+        .flat_map(|(region, nodes)| nodes.iter().map(move |n| (*n, *region)))
+        .filter(|(n, _)| *n != node);
+    others
+        .map(|(n, region)| {
+            let shared = shards.iter().filter(|(_, held)| held.voters.contains(n));
+            let shared = shared.map(|(shard, _)| *shard).collect();
+            (n, Peer::new(region, shared))
+        })
+        .collect()
+}
+
+impl Replica {
+    /// The first event of a start.
+    pub(super) fn on_started(&mut self, turn: &mut Turn<'_>) {
+        self.settle_standing(turn);
+        self.schedule_heartbeats(turn);
+    }
+
+    /// The origin new entries go to; a fresh one while it is not sure where the old one ends.
+    pub(super) fn open_origin(&mut self, turn: &mut Turn<'_>) -> Origin {
+        let sure = self.standing == Standing::Voting || self.fresh_origin;
+        if let Some(origin) = self.origins.last().filter(|_| sure) {
+            return *origin;
+        }
+        let incarnation = match self.origins.is_empty() {
+            true => self.me.incarnation,
+            false => (self.random.next() as u32).max(1),
+        };
+        let origin = Origin {
+            node: self.me.node,
+            incarnation,
+        };
+        self.origins.push(origin);
+        self.fresh_origin = true;
+        let stored = Origins(self.origins.clone());
+        turn.store(Family::Meta, layout::ORIGINS.to_vec().into(), &stored);
+        origin
+    }
+
+    /// A peer started: tells what was seen of it, and fences its earlier starts, durably.
+    pub(super) fn on_start_ask(&mut self, turn: &mut Turn<'_>, from: NodeId) {
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        peer.fence = peer.start;
+        let (seen, seen_start) = (peer.seen_before, peer.start);
+        self.store_seen(turn, from);
+        let lost = self.standing == Standing::Lost;
+        self.send(
+            turn,
+            from,
+            Message::StartAnswer {
+                seen,
+                seen_start,
+                lost,
+            },
+        );
+    }
+
+    /// Writes down what was seen of a peer.
+    fn store_seen(&mut self, turn: &mut Turn<'_>, node: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.seen_stored = true;
+            let seen = Seen {
+                fence: peer.fence,
+                before: peer.seen_before,
+                sequence: peer.seen_sequence,
+            };
+            turn.store(Family::Meta, layout::seen(node), &seen);
+        }
+    }
+
+    /// Writes down every sequence seen since: at the latest with the commit entry that used the vote.
+    pub(super) fn store_all_seen(&mut self, turn: &mut Turn<'_>) {
+        let fresh: Vec<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| !peer.seen_stored)
+            .map(|(node, _)| *node)
+            .collect();
+        for node in fresh {
+            self.store_seen(turn, node);
+        }
+    }
+
+    /// A peer tells what it saw of this node.
+    pub(super) fn on_start_answer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        seen: u64,
+        seen_start: u64,
+        lost: bool,
+    ) {
+        if self.rules.broken(Mutant::IncarnationReused) {
+            return;
+        }
+        if seen > self.opened_sequence || seen_start > self.me.start {
+            self.lose_vote(turn);
+            return;
+        }
+        if let Standing::Asking { answered } = &mut self.standing
+            && !lost
+        {
+            answered.insert(from);
+            self.settle_standing(turn);
+        }
+    }
+
+    /// Votes from now on, if a quorum of every shard answered.
+    fn settle_standing(&mut self, turn: &mut Turn<'_>) {
+        let Standing::Asking { answered } = &self.standing else {
+            return;
+        };
+        let me = self.me.node;
+        let sure = |held: &Shard| held.voters.reached(|n| n == me || answered.contains(&n));
+        if !self.shards.values().all(sure) {
+            return;
+        }
+        self.standing = Standing::Voting;
+        turn.note(Note::VotesAgain);
+        // Peers learn of it at once, so that nobody is refused a quorum for a second.
+        let up: Vec<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(_, p)| p.up)
+            .map(|(n, _)| *n)
+            .collect();
+        for node in up {
+            self.send_heartbeat(turn, node);
+        }
+        self.schedule_heartbeats(turn);
+    }
+
+    /// This node lost data, or can not be sure that it did not: it votes no more.
+    pub(super) fn lose_vote(&mut self, turn: &mut Turn<'_>) {
+        if self.standing == Standing::Lost {
+            return;
+        }
+        self.standing = Standing::Lost;
+        turn.note(Note::DataLost);
+        turn.put(Family::Meta, LOST.to_vec().into(), 1u64.to_record());
+        self.refuse_unreachable(turn);
+    }
+}

@@ -1,0 +1,756 @@
+//! The coordinator of strong writes: one group in flight per row, two round trips.
+//!
+//! Operations on a row queue up here; at most [`GROUP_OPERATIONS_MAX`] are combined
+//! under one ballot. Once a group was proposed it is fixed: it is proposed again under
+//! new ballots until it is chosen or nobody waits for it any more, and the value itself
+//! remembers the last group of each proposer, so that it takes effect once.
+//!
+//! A reply leaves only when an entry with the chosen value is durable in the log of
+//! this region; its token names that entry (DESIGN 4.1, 1).
+//!
+//! Place of the one-round-trip paths: [`Replica::begin_attempt`] chooses how the base is
+//! reached. Today it always prepares at a quorum.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::clock::Hlc;
+use crate::effect::Note;
+use crate::key::{NodeId, Row, ShardId};
+use crate::limits::{
+    ATTEMPT_MS_MIN, ATTEMPT_ROUND_TRIPS, BACKOFF_MS_MAX, GROUP_OPERATIONS_MAX, ROW_QUEUE_MAX,
+};
+use crate::message::{Message, Vote};
+use crate::quorum::{Tally, majority};
+use crate::record::{Change, Entry};
+use crate::register::strong_value::Place;
+use crate::register::{Action, Attempt, Operation, Outcome, Promise, StrongValue};
+use crate::request::{Answer, Command, Level, Reason, Receipt, Refusal, Reply};
+use crate::rules::Mutant;
+use crate::session::Context;
+use crate::topology::ValueType;
+use crate::value::State;
+use crate::version::Ballot;
+
+use super::jobs::{JobId, Stage};
+use super::shard::Waiting;
+use super::turn::Turn;
+use super::{Replica, Standing, Timer, local};
+
+/// What runs and waits on one row.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Coordinator {
+    queue: VecDeque<JobId>,
+    group: Option<Group>,
+    attempts: u32,
+}
+
+/// The group in flight.
+#[derive(Clone, Debug)]
+struct Group {
+    /// The same for every attempt.
+    number: u64,
+    jobs: Vec<JobId>,
+    operations: Vec<Operation>,
+    /// Whether it was proposed: from then on its operations are fixed.
+    proposed: bool,
+    round: u64,
+    round_trips: u8,
+    phase: Phase,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Prepare(Attempt),
+    Accept(Proposal),
+    Paused,
+}
+
+#[derive(Clone, Debug)]
+struct Proposal {
+    ballot: Ballot,
+    value: Arc<StrongValue>,
+    outcomes: Vec<Outcome>,
+    votes: Tally,
+    absorbed: bool,
+}
+
+impl Replica {
+    /// Begins a strong request.
+    pub(super) fn serve_strong(&mut self, turn: &mut Turn<'_>, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        let Some(row) = job.request.command.row().cloned() else {
+            return;
+        };
+        let shard = row.shard();
+        if job
+            .request
+            .retry_of
+            .is_some_and(|(_, level)| level != Level::Strong)
+        {
+            let why = "a retry must name the level of its first attempt";
+            self.refuse(turn, id, Reason::Invalid, why);
+            return;
+        }
+        if !self.quorum_reachable(turn.now.monotonic, shard) {
+            self.refuse(turn, id, Reason::QuorumUnreachable, UNREACHABLE);
+            return;
+        }
+        if !self.covers_for(turn, id, shard) {
+            self.wait_for_session(turn, id, shard);
+            return;
+        }
+        if self.rules.broken(Mutant::CasFalseFromCache) && self.cas_false_from_cache(turn, id, &row)
+        {
+            return;
+        }
+        if matches!(
+            self.jobs.get(&id).map(|j| &j.request.command),
+            Some(Command::Get(_))
+        ) {
+            self.begin_read(turn, id, row);
+        } else {
+            self.enqueue(turn, id, row);
+        }
+    }
+
+    /// Answers a compare-and-set from the own slot if it would fail there. Only a mutant calls it.
+    fn cas_false_from_cache(&mut self, turn: &mut Turn<'_>, id: JobId, row: &Row) -> bool {
+        let Some(Command::CompareAndSet(_, expect, _)) =
+            self.jobs.get(&id).map(|job| job.request.command.clone())
+        else {
+            return false;
+        };
+        let slot = self.load_slot(turn, row).unwrap_or_default();
+        let Some(value) = slot.value.filter(|value| !value.meets(&expect)) else {
+            return false;
+        };
+        let refusal = condition_failed(value.etag(), Context::new());
+        self.finish(turn, id, Err(refusal));
+        true
+    }
+
+    /// Whether a quorum of a shard's voters answers and votes.
+    pub(super) fn quorum_reachable(&self, now: Duration, shard: ShardId) -> bool {
+        let votes = |node: NodeId| match node == self.me.node {
+            true => self.standing == Standing::Voting,
+            false => self
+                .peers
+                .get(&node)
+                .is_some_and(|peer| peer.reachable(now) && peer.votes && !peer.clock_disputed(now)),
+        };
+        self.shards
+            .get(&shard)
+            .is_some_and(|held| held.voters.reached(votes))
+    }
+
+    /// Puts an operation into its row's queue.
+    pub(super) fn enqueue(&mut self, turn: &mut Turn<'_>, id: JobId, row: Row) {
+        let coordinator = self.coordinators.entry(row.clone()).or_default();
+        if coordinator.queue.len() >= ROW_QUEUE_MAX {
+            let why = "too many strong operations wait for this key; retry later";
+            self.refuse(turn, id, Reason::Overloaded, why);
+            return;
+        }
+        coordinator.queue.push_back(id);
+        if coordinator.group.is_none() {
+            self.begin_group(turn, &row);
+        }
+    }
+
+    /// Takes the next group from the queue, or closes the coordinator when there is none.
+    fn begin_group(&mut self, turn: &mut Turn<'_>, row: &Row) {
+        let number = self.clock.tick(turn.now).0;
+        let Some(coordinator) = self.coordinators.get_mut(row) else {
+            return;
+        };
+        coordinator.attempts = 0;
+        coordinator.group = Some(Group {
+            number,
+            jobs: Vec::new(),
+            operations: Vec::new(),
+            proposed: false,
+            round: 0,
+            round_trips: 0,
+            phase: Phase::Paused,
+        });
+        self.begin_attempt(turn, row);
+    }
+
+    /// Fills a group that was not proposed yet with operations somebody still waits for.
+    fn fill_group(&mut self, row: &Row) {
+        let jobs = &self.jobs;
+        let Some(coordinator) = self.coordinators.get_mut(row) else {
+            return;
+        };
+        let Some(group) = coordinator.group.as_mut().filter(|g| !g.proposed) else {
+            return;
+        };
+        group.jobs.retain(|id| jobs.contains_key(id));
+        while group.jobs.len() < GROUP_OPERATIONS_MAX {
+            let Some(id) = coordinator.queue.pop_front() else {
+                break;
+            };
+            if jobs.contains_key(&id) {
+                group.jobs.push(id);
+            }
+        }
+        let operation = |id: &JobId| operation_of(&jobs.get(id)?.request);
+        group.operations = group.jobs.iter().filter_map(operation).collect();
+    }
+
+    /// Starts an attempt at the row's group under a fresh ballot.
+    fn begin_attempt(&mut self, turn: &mut Turn<'_>, row: &Row) {
+        self.fill_group(row);
+        let waits = |replica: &Replica| {
+            let group = replica.coordinators.get(row).and_then(|c| c.group.as_ref());
+            group.is_some_and(|g| g.jobs.iter().any(|id| replica.jobs.contains_key(id)))
+        };
+        if !waits(self) {
+            self.end_group(turn, row);
+            return;
+        }
+        let ballot = self.fresh_ballot(turn);
+        let round = self.next_round_for(turn, row);
+        if let Some(group) = self.group_mut(row) {
+            group.phase = Phase::Prepare(Attempt::new(ballot));
+            group.round_trips = group.round_trips.saturating_add(1);
+        }
+        let vote = self.vote(row, round);
+        self.ask_voters(turn, row.shard(), |_| Message::Prepare {
+            vote: vote.clone(),
+            ballot,
+        });
+    }
+
+    /// The group is done or abandoned: the next one, or none.
+    fn end_group(&mut self, turn: &mut Turn<'_>, row: &Row) {
+        let Some(coordinator) = self.coordinators.get_mut(row) else {
+            return;
+        };
+        if let Some(group) = coordinator.group.take() {
+            self.proposals.remove(&group.round);
+        }
+        if coordinator.queue.is_empty() {
+            self.coordinators.remove(row);
+        } else {
+            self.begin_group(turn, row);
+        }
+    }
+
+    fn group_mut(&mut self, row: &Row) -> Option<&mut Group> {
+        self.coordinators.get_mut(row)?.group.as_mut()
+    }
+
+    /// A fresh conversation for the row's group, with its own patience.
+    fn next_round_for(&mut self, turn: &Turn<'_>, row: &Row) -> u64 {
+        let round = self.fresh_round();
+        let patience = self.attempt_patience(turn.now.monotonic, row.shard());
+        self.set_timer(
+            turn.now.monotonic + patience,
+            Timer::Attempt(row.clone(), round),
+        );
+        self.proposals.insert(round, row.clone());
+        if let Some(group) = self.group_mut(row) {
+            let old = std::mem::replace(&mut group.round, round);
+            self.proposals.remove(&old);
+        }
+        round
+    }
+
+    /// Where a vote of a conversation belongs.
+    pub(super) fn vote(&self, row: &Row, round: u64) -> Vote {
+        let held = self.shards.get(&row.shard());
+        Vote {
+            row: row.clone(),
+            epoch: held.map_or_else(Default::default, |held| held.epoch.epoch),
+            round,
+        }
+    }
+
+    /// Asks every voter of a shard, this node included.
+    pub(super) fn ask_voters(
+        &mut self,
+        turn: &mut Turn<'_>,
+        shard: ShardId,
+        message: impl Fn(NodeId) -> Message,
+    ) {
+        let held = self.shards.get(&shard);
+        let voters: Vec<NodeId> = held.map_or_else(Vec::new, |h| h.voters.nodes().collect());
+        for node in voters {
+            if node == self.me.node {
+                // The own vote is cast in this step and counted when it is durable.
+                self.on_vote_message(turn, node, message(node));
+            } else {
+                self.send(turn, node, message(node));
+            }
+        }
+    }
+
+    /// A voter promised.
+    pub(super) fn on_promised(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        vote: &Vote,
+        ballot: Ballot,
+        promise: Promise,
+    ) {
+        let rules = self.rules;
+        let Some(row) = self.proposals.get(&vote.round).cloned() else {
+            return;
+        };
+        let Some(voters) = self.shards.get(&row.shard()).map(|h| h.voters.clone()) else {
+            return;
+        };
+        let Some(group) = self.group_mut(&row) else {
+            return;
+        };
+        let Phase::Prepare(attempt) = &mut group.phase else {
+            return;
+        };
+        if attempt.ballot != ballot {
+            return;
+        }
+        let Some(base) = attempt.promise(from, promise, &voters, rules) else {
+            return;
+        };
+        if base.absorbed {
+            turn.note(Note::Absorbed);
+        }
+        self.propose(turn, &row, ballot, base);
+    }
+
+    /// A base is reached: applies the group and asks the voters to accept the result.
+    fn propose(
+        &mut self,
+        turn: &mut Turn<'_>,
+        row: &Row,
+        ballot: Ballot,
+        base: crate::register::Base,
+    ) {
+        let place = self.place(turn, row, ballot);
+        let after_prepare = self.rules.broken(Mutant::CasFalseAfterPrepare) && !base.settled;
+        let second = self.second_proposal(row, &base, place);
+        let Some(group) = self.group_mut(row) else {
+            return;
+        };
+        group.proposed = true;
+        let place = Place {
+            group: group.number,
+            ..place
+        };
+        let absorbed = base.absorbed;
+        let (value, mut outcomes) = base.propose(&group.operations, place);
+        let jobs = group.jobs.clone();
+        if let Some((_, job, outcome)) = &second {
+            group.jobs.push(*job);
+            outcomes.push(outcome.clone());
+        }
+        let failed = outcomes
+            .iter()
+            .all(|o| matches!(o, Outcome::ConditionFailed { .. }));
+        group.phase = Phase::Accept(Proposal {
+            ballot,
+            value: value.clone(),
+            outcomes,
+            votes: Tally::default(),
+            absorbed,
+        });
+        group.round_trips = group.round_trips.saturating_add(1);
+        if after_prepare && failed {
+            self.on_chosen(turn, row);
+            return;
+        }
+        for id in jobs {
+            self.begun(id);
+        }
+        let round = self.next_round_for(turn, row);
+        let vote = self.vote(row, round);
+        for value in [Some(value), second.map(|s| s.0)].into_iter().flatten() {
+            self.ask_voters(turn, row.shard(), |_| Message::Accept {
+                vote: vote.clone(),
+                ballot,
+                value: value.clone(),
+            });
+        }
+    }
+
+    fn place(&mut self, turn: &Turn<'_>, row: &Row, ballot: Ballot) -> Place {
+        let keyspace = self.topology.keyspace(row.shard().keyspace);
+        Place {
+            ballot,
+            group: 0,
+            hlc: self.clock.tick(turn.now),
+            value_type: keyspace.map_or(ValueType::Register, |k| k.value_type),
+            rules: self.rules,
+        }
+    }
+
+    /// Another operation's value under the same ballot. Only a mutant makes one.
+    fn second_proposal(
+        &mut self,
+        row: &Row,
+        base: &crate::register::Base,
+        place: Place,
+    ) -> Option<(Arc<StrongValue>, JobId, Outcome)> {
+        if !self.rules.broken(Mutant::DoubleBallot) {
+            return None;
+        }
+        let id = self.coordinators.get_mut(row)?.queue.pop_front()?;
+        let operation = operation_of(&self.jobs.get(&id)?.request)?;
+        let (value, mut outcomes) = base.clone().propose(&[operation], place);
+        Some((value, id, outcomes.pop()?))
+    }
+
+    /// A voter accepted a proposal of this coordinator.
+    pub(super) fn on_proposal_accepted(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        row: &Row,
+        ballot: Ballot,
+    ) {
+        let Some(voters) = self.shards.get(&row.shard()).map(|h| h.voters.clone()) else {
+            return;
+        };
+        let Some(group) = self.group_mut(row) else {
+            return;
+        };
+        let Phase::Accept(proposal) = &mut group.phase else {
+            return;
+        };
+        if proposal.ballot == ballot
+            && proposal.votes.count(from)
+            && proposal.votes.reached(&voters)
+        {
+            self.on_chosen(turn, row);
+        }
+    }
+
+    /// The group's value is chosen: logs it, answers when the entry is durable, goes on.
+    fn on_chosen(&mut self, turn: &mut Turn<'_>, row: &Row) {
+        let Some(group) = self.coordinators.get_mut(row).and_then(|c| c.group.take()) else {
+            return;
+        };
+        self.proposals.remove(&group.round);
+        if let Phase::Accept(proposal) = &group.phase {
+            let results = self.results(turn, row, &group, proposal);
+            self.answer_with_entry(turn, row, proposal.ballot, &proposal.value, results);
+            if self.rules.broken(Mutant::ViewJoinedAtCommit) {
+                let vote = self.vote(row, 0);
+                let (ballot, value) = (proposal.ballot, proposal.value.clone());
+                self.ask_voters(turn, row.shard(), |_| Message::Accept {
+                    vote: vote.clone(),
+                    ballot,
+                    value: value.clone(),
+                });
+            }
+        }
+        self.end_group(turn, row);
+    }
+
+    fn results(
+        &mut self,
+        turn: &Turn<'_>,
+        row: &Row,
+        group: &Group,
+        proposal: &Proposal,
+    ) -> Vec<(JobId, Result<Reply, Refusal>)> {
+        let receipt =
+            self.strong_receipt(row, &proposal.votes, group.round_trips, proposal.absorbed);
+        let hlc = self.reply_hlc(turn);
+        let mut results = Vec::new();
+        for (id, outcome) in group.jobs.iter().zip(&proposal.outcomes) {
+            let Some(job) = self.jobs.get(id) else {
+                continue;
+            };
+            let mut context = job.request.context.clone();
+            context.join(&proposal.value.deps);
+            let mut receipt = receipt.clone();
+            receipt.wan_round_trips += job.round_trips;
+            let result = answer(outcome, &proposal.value, &context).map(|answer| Reply {
+                answer,
+                level: Level::Strong,
+                context,
+                hlc,
+                receipt,
+            });
+            results.push((*id, result));
+        }
+        results
+    }
+
+    /// The receipt of a strong operation that these voters decided.
+    pub(super) fn strong_receipt(
+        &self,
+        row: &Row,
+        votes: &Tally,
+        round_trips: u8,
+        absorbed: bool,
+    ) -> Receipt {
+        let held = self.shards.get(&row.shard());
+        let regions = held.map_or_else(Vec::new, |h| h.voters.regions_reached(|n| votes.has(n)));
+        let far = held.is_some_and(|h| h.voters.regions().len() > 1);
+        Receipt {
+            staleness: Some(Duration::ZERO),
+            replicas: votes.nodes().iter().copied().collect(),
+            regions: regions.clone(),
+            durable_regions: regions,
+            wan_round_trips: if far { round_trips } else { 0 },
+            absorbed,
+            merged: absorbed,
+            forwarded_to: None,
+        }
+    }
+
+    /// Logs a chosen value in the own log and answers once the entry is durable; every answer's
+    /// context names the entry.
+    pub(super) fn answer_with_entry(
+        &mut self,
+        turn: &mut Turn<'_>,
+        row: &Row,
+        ballot: Ballot,
+        value: &StrongValue,
+        results: Vec<(JobId, Result<Reply, Refusal>)>,
+    ) {
+        let reads = results.iter().all(|(id, _)| {
+            let command = self.jobs.get(id).map(|job| &job.request.command);
+            command.is_none_or(Command::is_read)
+        });
+        let skipped = match reads {
+            true => self.rules.broken(Mutant::ReadWithoutEntry),
+            false => self.rules.broken(Mutant::ReplyBeforeEntry),
+        };
+        let Some(state) = value.state.clone().filter(|_| !skipped) else {
+            // A row that was never written has nothing to log.
+            for (id, mut result) in results {
+                if skipped {
+                    raise(&mut result, self.me.region, stamp_hlc(value.state.as_ref()));
+                }
+                self.finish(turn, id, result);
+            }
+            return;
+        };
+        self.store_all_seen(turn);
+        let hlc = self.clock.tick(turn.now);
+        let named = match self.rules.broken(Mutant::TokenFromStamp) {
+            true => stamp_hlc(Some(&state)),
+            false => hlc,
+        };
+        let entry = Entry {
+            hlc,
+            deps: value.deps.clone(),
+            request: None,
+            changes: vec![Change {
+                row: row.clone(),
+                state,
+                chosen: ballot,
+            }],
+            extension: Bytes::new(),
+        };
+        let waiting = results
+            .into_iter()
+            .map(|(job, mut result)| {
+                raise(&mut result, self.me.region, named);
+                Waiting {
+                    job,
+                    ack_regions: 0,
+                    result,
+                }
+            })
+            .collect();
+        self.append(turn, row.shard(), entry, waiting);
+    }
+
+    /// A voter refused: a higher ballot is about. Pause, then a new ballot.
+    pub(super) fn on_proposal_refused(&mut self, turn: &mut Turn<'_>, row: &Row, promised: Ballot) {
+        turn.note(Note::Nacked);
+        // Ballots are clock values: having seen it, the next one lies above.
+        let _ = self.clock.observe(turn.now, Hlc(promised.n));
+        let round_trip = self.quorum_round_trip(turn.now.monotonic, row.shard());
+        let Some(coordinator) = self.coordinators.get_mut(row) else {
+            return;
+        };
+        let Some(group) = &mut coordinator.group else {
+            return;
+        };
+        group.phase = Phase::Paused;
+        self.proposals.remove(&group.round);
+        let doublings = coordinator.attempts.min(4);
+        coordinator.attempts += 1;
+        let pause = round_trip.max(Duration::from_millis(1)) * 2u32.pow(doublings);
+        let pause = pause.min(Duration::from_millis(BACKOFF_MS_MAX));
+        let pause = self.random.jitter(pause);
+        self.set_timer(turn.now.monotonic + pause, Timer::Retry(row.clone()));
+    }
+
+    /// The pause of a row's coordinator is over.
+    pub(super) fn on_retry_timer(&mut self, turn: &mut Turn<'_>, row: &Row) {
+        let paused = self
+            .group_mut(row)
+            .is_some_and(|group| matches!(group.phase, Phase::Paused));
+        if paused {
+            self.begin_attempt(turn, row);
+        }
+    }
+
+    /// An attempt has lasted long enough: votes were lost. A new ballot.
+    pub(super) fn on_attempt_timer(&mut self, turn: &mut Turn<'_>, row: &Row, round: u64) {
+        if self.proposals.contains_key(&round) {
+            self.begin_attempt(turn, row);
+        }
+    }
+
+    /// Restarts what runs in a shard under new ballots: its epoch changed.
+    pub(super) fn restart_proposals(&mut self, turn: &mut Turn<'_>, shard: ShardId) {
+        let rows: Vec<Row> = self
+            .coordinators
+            .keys()
+            .filter(|row| row.shard() == shard)
+            .cloned()
+            .collect();
+        for row in rows {
+            self.begin_attempt(turn, &row);
+        }
+    }
+
+    /// The round trip to the nearest quorum.
+    pub(super) fn quorum_round_trip(&self, now: Duration, shard: ShardId) -> Duration {
+        let Some(held) = self.shards.get(&shard) else {
+            return Duration::ZERO;
+        };
+        let mut regions: Vec<Duration> = held
+            .voters
+            .regions()
+            .iter()
+            .filter(|(region, _)| **region != self.me.region)
+            .filter_map(|(_, nodes)| {
+                let peers = nodes.iter().filter_map(|node| self.peers.get(node));
+                peers
+                    .filter(|p| p.reachable(now))
+                    .map(|p| p.round_trip())
+                    .min()
+            })
+            .collect();
+        regions.sort_unstable();
+        let others = majority(held.voters.regions().len()) - 1;
+        match others.checked_sub(1).and_then(|at| regions.get(at)) {
+            Some(round_trip) => *round_trip,
+            None => regions.last().copied().unwrap_or(Duration::ZERO),
+        }
+    }
+
+    /// How long one attempt of a conversation with a quorum lasts.
+    pub(super) fn attempt_patience(&self, now: Duration, shard: ShardId) -> Duration {
+        let round_trips = self.quorum_round_trip(now, shard) * ATTEMPT_ROUND_TRIPS;
+        round_trips.max(Duration::from_millis(ATTEMPT_MS_MIN))
+    }
+
+    /// Refuses every strong request whose quorum is gone: at once, not at its deadline.
+    pub(super) fn refuse_unreachable(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.monotonic;
+        let rows: Vec<Row> = self
+            .coordinators
+            .keys()
+            .filter(|row| !self.quorum_reachable(now, row.shard()))
+            .cloned()
+            .collect();
+        let mut gone: Vec<JobId> = Vec::new();
+        for row in rows {
+            if let Some(coordinator) = self.coordinators.remove(&row) {
+                gone.extend(coordinator.queue);
+                if let Some(group) = coordinator.group {
+                    self.proposals.remove(&group.round);
+                    gone.extend(group.jobs);
+                }
+            }
+        }
+        gone.extend(self.take_unreachable_reads(now));
+        for id in gone {
+            let Some(job) = self.jobs.get(&id) else {
+                continue;
+            };
+            let maybe = job.stage == Stage::Begun && !job.request.command.is_read();
+            let refusal = match maybe {
+                true => Refusal::maybe_applied(Reason::QuorumUnreachable, UNREACHABLE_BEGUN),
+                false => Refusal::not_applied(Reason::QuorumUnreachable, UNREACHABLE),
+            };
+            self.finish(turn, id, Err(refusal));
+        }
+    }
+}
+
+const UNREACHABLE: &str = "no majority of regions is reachable from this node; \
+     retry in another region, or use level session or eventual";
+const UNREACHABLE_BEGUN: &str = "the majority of regions became unreachable while the operation was \
+     under way; retry with the same request id in another region";
+
+fn operation_of(request: &crate::request::Request) -> Option<Operation> {
+    let action = match &request.command {
+        Command::Get(_) => Action::Read,
+        Command::Put(_, value) => Action::Put(value.clone()),
+        Command::Delete(_) => Action::Delete,
+        Command::CompareAndSet(_, expect, update) => {
+            Action::CompareAndSet(expect.clone(), update.clone())
+        }
+        Command::Increment(_, amount) => Action::Increment(*amount),
+        Command::AddElement(_) => Action::AddElement,
+        Command::RemoveElement(_) => Action::RemoveElement,
+        Command::Scan(_) => return None,
+    };
+    Some(Operation {
+        action,
+        request: request.request_id,
+        deps: request.context.clone(),
+    })
+}
+
+fn condition_failed(etag: Bytes, context: Context) -> Refusal {
+    Refusal {
+        etag,
+        context,
+        ..Refusal::not_applied(
+            Reason::ConditionFailed,
+            "the condition did not hold; read again and decide",
+        )
+    }
+}
+
+fn answer(outcome: &Outcome, value: &StrongValue, context: &Context) -> Result<Answer, Refusal> {
+    match outcome {
+        Outcome::Read => Ok(Answer::Read {
+            found: local::found(value.state.as_ref()).map_err(local::overflow)?,
+            etag: value.etag(),
+        }),
+        Outcome::Done { etag, total } => Ok(Answer::Written {
+            etag: etag.clone(),
+            total: *total,
+        }),
+        Outcome::ConditionFailed { etag } => Err(condition_failed(etag.clone(), context.clone())),
+        Outcome::Unknown => Err(Refusal::maybe_applied(
+            Reason::UnknownOutcome,
+            "the request id is older than what the key remembers: read, then decide",
+        )),
+        Outcome::Overflow => Err(local::overflow(crate::value::Overflow)),
+    }
+}
+
+fn raise(result: &mut Result<Reply, Refusal>, region: crate::key::RegionId, hlc: Hlc) {
+    match result {
+        Ok(reply) => reply.context.raise(region, hlc),
+        Err(refusal) => refusal.context.raise(region, hlc),
+    }
+}
+
+fn stamp_hlc(state: Option<&State>) -> Hlc {
+    match state {
+        Some(State::Register(register)) => register.marker.hlc,
+        _ => Hlc::ZERO,
+    }
+}

@@ -1,0 +1,288 @@
+//! The coordinator of strong reads: one round trip when the newest ballot is proven,
+//! helping when it is not, absorbing when the quorum holds more than the chosen value.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::effect::Note;
+use crate::key::{NodeId, Row};
+use crate::message::{Message, Vote};
+use crate::quorum::Tally;
+use crate::register::{Decision, ReadAnswer, Reading, StrongValue};
+use crate::request::{Answer, Level, Reply};
+use crate::version::Ballot;
+
+use super::jobs::JobId;
+use super::turn::Turn;
+use super::{Replica, Timer, local};
+
+/// One strong read under way.
+#[derive(Clone, Debug)]
+pub(super) struct StrongRead {
+    job: JobId,
+    row: Row,
+    reading: Reading,
+    /// The unproven value that is being sent again.
+    helped: Option<Helped>,
+    round_trips: u8,
+}
+
+#[derive(Clone, Debug)]
+struct Helped {
+    ballot: Ballot,
+    value: Arc<StrongValue>,
+    votes: Tally,
+}
+
+impl Replica {
+    /// Begins a strong read. If eventual state beyond the own slot is known here already, it is
+    /// proposed at once: asking first would only cost a round trip more.
+    pub(super) fn begin_read(&mut self, turn: &mut Turn<'_>, id: JobId, row: Row) {
+        let slot = match self.load_slot(turn, &row) {
+            Ok(slot) => slot,
+            Err(damage) => {
+                let refusal = self.meet_damage(turn, damage);
+                self.finish(turn, id, Err(refusal));
+                return;
+            }
+        };
+        let record = self.record(turn, &row).ok().flatten();
+        let behind = record.is_some_and(|record| {
+            let lacks = slot
+                .value
+                .as_ref()
+                .is_none_or(|value| value.lacks(&record.state));
+            record.chosen <= slot.accepted && lacks
+        });
+        if behind && !self.reads_without_absorbing() {
+            self.enqueue(turn, id, row);
+            return;
+        }
+        let round = self.fresh_round();
+        let patience = self.attempt_patience(turn.now.monotonic, row.shard());
+        self.set_timer(turn.now.monotonic + patience, Timer::Read(round));
+        let read = StrongRead {
+            job: id,
+            row: row.clone(),
+            reading: Reading::default(),
+            helped: None,
+            round_trips: 1,
+        };
+        self.reads.insert(round, read);
+        let vote = self.vote(&row, round);
+        let have = slot.accepted;
+        self.ask_voters(turn, row.shard(), |_| Message::Read {
+            vote: vote.clone(),
+            have,
+        });
+    }
+
+    /// Mutants that show eventual state without absorbing it must be let read.
+    fn reads_without_absorbing(&self) -> bool {
+        use crate::rules::Mutant::{QuorumEqualityInsteadOfAbsorption, StrongReadJoinsEventual};
+        self.rules.broken(StrongReadJoinsEventual)
+            || self.rules.broken(QuorumEqualityInsteadOfAbsorption)
+    }
+
+    /// A voter answered a read.
+    pub(super) fn on_read_answer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        vote: &Vote,
+        mut answer: ReadAnswer,
+    ) {
+        let own = self.load_slot(turn, &vote.row).unwrap_or_default();
+        let Some(voters) = self.shards.get(&vote.row.shard()).map(|h| h.voters.clone()) else {
+            return;
+        };
+        let Some(read) = self.reads.get_mut(&vote.round) else {
+            return;
+        };
+        if read.helped.is_some() {
+            return;
+        }
+        if answer.value.is_none() && answer.accepted > Ballot::ZERO {
+            if answer.accepted != own.accepted {
+                // Our own value has moved on since we asked: ask again.
+                self.restart_read(turn, vote.round);
+                return;
+            }
+            answer.value = own.value;
+        }
+        let Some(read) = self.reads.get_mut(&vote.round) else {
+            return;
+        };
+        match read.reading.answer(from, answer, &voters, self.rules) {
+            Decision::Wait => {}
+            Decision::Chosen(ballot, value) => self.finish_read(turn, vote.round, ballot, &value),
+            Decision::Resend(ballot, value) => self.help(turn, vote.round, ballot, value),
+            Decision::Absorb => self.propose_read(turn, vote.round),
+        }
+    }
+
+    /// Sends the newest value again, under its own ballot, to whoever lacks it.
+    fn help(&mut self, turn: &mut Turn<'_>, round: u64, ballot: Ballot, value: Arc<StrongValue>) {
+        turn.note(Note::ReadHelped);
+        let Some(read) = self.reads.get_mut(&round) else {
+            return;
+        };
+        let mut votes = Tally::default();
+        for node in read.reading.accepted_by(ballot) {
+            votes.count(node);
+        }
+        read.round_trips += 1;
+        read.helped = Some(Helped {
+            ballot,
+            value: value.clone(),
+            votes: votes.clone(),
+        });
+        let row = read.row.clone();
+        let vote = self.vote(&row, round);
+        let held = self.shards.get(&row.shard());
+        let voters: Vec<NodeId> = held.map_or_else(Vec::new, |h| h.voters.nodes().collect());
+        for node in voters.into_iter().filter(|node| !votes.has(*node)) {
+            let message = Message::Accept {
+                vote: vote.clone(),
+                ballot,
+                value: value.clone(),
+            };
+            match node == self.me.node {
+                true => self.on_vote_message(turn, node, message),
+                false => self.send(turn, node, message),
+            }
+        }
+    }
+
+    /// A voter accepted a value that a read sent again.
+    pub(super) fn on_help_accepted(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        round: u64,
+        ballot: Ballot,
+    ) {
+        let Some(read) = self.reads.get_mut(&round) else {
+            return;
+        };
+        let Some(voters) = self.shards.get(&read.row.shard()).map(|h| &h.voters) else {
+            return;
+        };
+        let Some(helped) = read.helped.as_mut().filter(|h| h.ballot == ballot) else {
+            return;
+        };
+        if helped.votes.count(from) && helped.votes.reached(voters) {
+            let value = helped.value.clone();
+            self.finish_read(turn, round, ballot, &value);
+        }
+    }
+
+    /// A higher ballot is about: the read is proposed like a write.
+    pub(super) fn on_help_refused(&mut self, turn: &mut Turn<'_>, round: u64) {
+        if self.reads.contains_key(&round) {
+            self.propose_read(turn, round);
+        }
+    }
+
+    fn propose_read(&mut self, turn: &mut Turn<'_>, round: u64) {
+        let Some(read) = self.reads.remove(&round) else {
+            return;
+        };
+        if let Some(job) = self.jobs.get_mut(&read.job) {
+            job.round_trips = job.round_trips.saturating_add(read.round_trips);
+            self.enqueue(turn, read.job, read.row);
+        }
+    }
+
+    /// The value is chosen: answers it, once an entry of this region carries it.
+    fn finish_read(
+        &mut self,
+        turn: &mut Turn<'_>,
+        round: u64,
+        ballot: Ballot,
+        value: &StrongValue,
+    ) {
+        let Some(read) = self.reads.remove(&round) else {
+            return;
+        };
+        let Some(job) = self.jobs.get(&read.job) else {
+            return;
+        };
+        let mut context = job.request.context.clone();
+        context.join(&value.deps);
+        let trips = read.round_trips.saturating_add(job.round_trips);
+        let found = match local::found(value.state.as_ref()) {
+            Ok(found) => found,
+            Err(error) => {
+                self.finish(turn, read.job, Err(local::overflow(error)));
+                return;
+            }
+        };
+        let mut voted = Tally::default();
+        for node in read.reading.nodes() {
+            voted.count(node);
+        }
+        let mut reply = Reply {
+            answer: Answer::Read {
+                found,
+                etag: value.etag(),
+            },
+            level: Level::Strong,
+            context,
+            hlc: self.reply_hlc(turn),
+            receipt: self.strong_receipt(&read.row, &voted, trips, false),
+        };
+        reply.receipt.durable_regions.clear();
+        let record = self.record(turn, &read.row).ok().flatten();
+        match record.filter(|record| record.chosen >= ballot) {
+            // Some applied entry carries this ballot or a later one: the row's context names it.
+            Some(record) => {
+                reply.context.join(&self.context_of(&record));
+                self.finish(turn, read.job, Ok(reply));
+            }
+            None => {
+                let results = vec![(read.job, Ok(reply))];
+                self.answer_with_entry(turn, &read.row, ballot, value, results);
+            }
+        }
+    }
+
+    /// A read has lasted long enough: answers were lost.
+    pub(super) fn on_read_timer(&mut self, turn: &mut Turn<'_>, round: u64) {
+        self.restart_read(turn, round);
+    }
+
+    fn restart_read(&mut self, turn: &mut Turn<'_>, round: u64) {
+        if let Some(read) = self.reads.remove(&round)
+            && let Some(job) = self.jobs.get_mut(&read.job)
+        {
+            job.round_trips = job.round_trips.saturating_add(read.round_trips);
+            self.begin_read(turn, read.job, read.row);
+        }
+    }
+
+    /// Restarts the reads of a shard: its epoch changed.
+    pub(super) fn restart_reads(&mut self, turn: &mut Turn<'_>, shard: crate::key::ShardId) {
+        let rounds: Vec<u64> = self
+            .reads
+            .iter()
+            .filter(|(_, read)| read.row.shard() == shard)
+            .map(|(round, _)| *round)
+            .collect();
+        for round in rounds {
+            self.restart_read(turn, round);
+        }
+    }
+
+    /// Takes the reads whose quorum is gone.
+    pub(super) fn take_unreachable_reads(&mut self, now: Duration) -> Vec<JobId> {
+        let rounds: Vec<u64> = self
+            .reads
+            .iter()
+            .filter(|(_, read)| !self.quorum_reachable(now, read.row.shard()))
+            .map(|(round, _)| *round)
+            .collect();
+        let taken = rounds.iter().filter_map(|round| self.reads.remove(round));
+        taken.map(|read| read.job).collect()
+    }
+}

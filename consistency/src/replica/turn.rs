@@ -1,0 +1,113 @@
+//! One step at work: what it reads, what it wrote so far, what it will say.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::clock::Now;
+use crate::codec::{DecodeError, Encode};
+use crate::effect::{Effect, Note};
+use crate::port::{Damaged, Family, Reader, Write};
+
+/// The working area of one step. Writes come before everything that is said.
+pub(super) struct Turn<'a> {
+    /// The time of the step.
+    pub(super) now: Now,
+    /// Storage as earlier steps left it.
+    pub(super) reader: &'a dyn Reader,
+    written: BTreeMap<(Family, Bytes), Option<Bytes>>,
+    said: Vec<Effect>,
+}
+
+impl<'a> Turn<'a> {
+    pub(super) fn new(now: Now, reader: &'a dyn Reader) -> Turn<'a> {
+        Turn {
+            now,
+            reader,
+            written: BTreeMap::new(),
+            said: Vec::new(),
+        }
+    }
+
+    /// Reads, this step's own writes included.
+    pub(super) fn get(&self, family: Family, key: &Bytes) -> Result<Option<Bytes>, Damaged> {
+        match self.written.get(&(family, key.clone())) {
+            Some(value) => Ok(value.clone()),
+            None => self.reader.get(family, key),
+        }
+    }
+
+    /// Reads and decodes a record.
+    pub(super) fn load<T: Encode>(
+        &self,
+        family: Family,
+        key: &Bytes,
+    ) -> Result<Option<T>, Damaged> {
+        let Some(bytes) = self.get(family, key)? else {
+            return Ok(None);
+        };
+        T::from_record(&bytes)
+            .map(Some)
+            .map_err(|error| damaged(family, &error))
+    }
+
+    /// Writes a record.
+    pub(super) fn store<T: Encode>(&mut self, family: Family, key: Bytes, value: &T) {
+        self.put(family, key, value.to_record());
+    }
+
+    /// Writes bytes.
+    pub(super) fn put(&mut self, family: Family, key: Bytes, value: Bytes) {
+        self.written.insert((family, key), Some(value));
+    }
+
+    /// Whether this step wrote anything yet.
+    pub(super) fn has_written(&self) -> bool {
+        !self.written.is_empty()
+    }
+
+    /// Whether this step said anything yet.
+    pub(super) fn has_said(&self) -> bool {
+        !self.said.is_empty()
+    }
+
+    /// Says something, after the writes.
+    pub(super) fn say(&mut self, effect: Effect) {
+        self.said.push(effect);
+    }
+
+    /// Counts a rare path.
+    pub(super) fn note(&mut self, note: Note) {
+        self.said.push(Effect::Note(note));
+    }
+
+    /// Marks every reply of this step as waiting for durable writes.
+    pub(super) fn make_replies_wait(&mut self) {
+        for effect in &mut self.said {
+            if let Effect::Reply { waits, .. } = effect {
+                *waits = true;
+            }
+        }
+    }
+
+    /// Writes first, then what was said.
+    pub(super) fn finish(self, store_sequence: u64, effects: &mut Vec<Effect>) {
+        if !self.written.is_empty() {
+            let writes = self
+                .written
+                .into_iter()
+                .map(|((family, key), value)| Write { family, key, value });
+            effects.push(Effect::Persist(writes.collect()));
+            effects.push(Effect::StoreSequence(store_sequence));
+        }
+        effects.extend(self.said);
+    }
+}
+
+/// A record whose bytes are whole but make no sense: damage all the same.
+pub(super) fn damaged(family: Family, error: &DecodeError) -> Damaged {
+    Damaged {
+        family,
+        what: error.to_string(),
+    }
+}
