@@ -16,8 +16,9 @@ pub const CLOCK_AHEAD_MAX_MS: u64 = 500;
 
 /// How far ahead of the newest issued stamp the clock is reserved durably, milliseconds.
 ///
-/// A restart resumes at the reserved bound, so a stamp is never issued twice.
-pub const CLOCK_RESERVE_MS: u64 = 1000;
+/// A restart resumes at the reserved bound, so a stamp is never issued twice. Well below
+/// [`CLOCK_AHEAD_MAX_MS`]: else the peers of a node that restarts quickly would refuse its clock.
+pub const CLOCK_RESERVE_MS: u64 = 250;
 
 /// Strong operations combined under one ballot, at most.
 pub const GROUP_OPERATIONS_MAX: usize = 32;

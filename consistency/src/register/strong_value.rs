@@ -11,7 +11,6 @@ use bytes::Bytes;
 
 use crate::clock::Hlc;
 use crate::codec::{Decoded, Decoder, Encode, Encoder};
-use crate::limits::DEDUP_SESSIONS_MAX;
 use crate::record::RequestId;
 use crate::rules::{Mutant, Rules};
 use crate::session::Context;
@@ -127,6 +126,9 @@ pub struct Place {
     pub hlc: Hlc,
     /// What the row holds.
     pub value_type: ValueType,
+    /// Sessions whose latest request id the value remembers:
+    /// [`DEDUP_SESSIONS_MAX`](crate::limits::DEDUP_SESSIONS_MAX) in the product.
+    pub dedup_sessions: usize,
     /// Rules in force.
     pub rules: Rules,
 }
@@ -308,11 +310,19 @@ impl StrongValue {
         }
     }
 
+    /// Whether one of these operations is a repeated request whose outcome is remembered.
+    pub fn recalls_any(&self, operations: &[Operation]) -> bool {
+        operations.iter().filter_map(|o| o.request).any(|id| {
+            let known = self.dedup.get(&id.session);
+            known.is_some_and(|known| known.id.seq == id.seq)
+        })
+    }
+
     fn remember(&mut self, id: RequestId, outcome: Outcome, place: Place) {
         let hlc = place.hlc;
         self.dedup
             .insert(id.session, Remembered { id, outcome, hlc });
-        while self.dedup.len() > DEDUP_SESSIONS_MAX {
+        while self.dedup.len() > place.dedup_sessions {
             let oldest = self
                 .dedup
                 .iter()

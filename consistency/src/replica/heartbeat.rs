@@ -40,9 +40,7 @@ impl Replica {
             return false;
         }
         if envelope.start > peer.start {
-            peer.start = envelope.start;
-            peer.seen_before = peer.seen_before.max(peer.seen_sequence);
-            peer.forget_conversation();
+            peer.begin_start(envelope.start);
         }
         peer.heard_at = Some(turn.now.monotonic);
         if envelope.message.is_vote() && envelope.store_sequence > peer.seen_sequence {

@@ -80,6 +80,8 @@ impl Replica {
         let Some(job) = self.jobs.remove(&id) else {
             return;
         };
+        // An answer that comes later finds nobody waiting.
+        self.forwarded.remove(&id);
         match job.asker {
             Asker::Settle => {}
             Asker::Client(op) => {
@@ -147,6 +149,7 @@ impl Replica {
     pub(super) fn on_cancelled(&mut self, op: OpId) {
         if let Some(id) = self.clients.remove(&op) {
             self.jobs.remove(&id);
+            self.forwarded.remove(&id);
         }
     }
 

@@ -35,10 +35,19 @@ const RECENT_MAX: usize = 65_536;
 /// A restart forgets them; a retry from before is answered `UNKNOWN_OUTCOME`, never executed again.
 #[derive(Clone, Debug)]
 pub(super) struct Recent {
-    known: BTreeMap<(u64, Row), (RequestId, Answer, Context)>,
+    known: BTreeMap<(u64, Row), Taken>,
     order: VecDeque<(u64, Row)>,
     /// A request issued before this may have been taken and forgotten.
     floor: Hlc,
+}
+
+/// A request that was taken: the entry it became, and what it is told when that is durable.
+#[derive(Clone, Debug)]
+struct Taken {
+    id: RequestId,
+    dot: Dot,
+    answer: Answer,
+    context: Context,
 }
 
 impl Recent {
@@ -50,13 +59,9 @@ impl Recent {
         }
     }
 
-    fn remember(&mut self, id: RequestId, row: Row, answer: Answer, context: Context) {
-        let key = (id.session, row);
-        if self
-            .known
-            .insert(key.clone(), (id, answer, context))
-            .is_none()
-        {
+    fn remember(&mut self, row: Row, taken: Taken) {
+        let key = (taken.id.session, row);
+        if self.known.insert(key.clone(), taken).is_none() {
             self.order.push_back(key);
         }
         while self.order.len() > RECENT_MAX {
@@ -64,8 +69,8 @@ impl Recent {
                 .order
                 .pop_front()
                 .and_then(|key| self.known.remove(&key));
-            if let Some((id, ..)) = evicted {
-                self.floor = self.floor.max(Hlc(id.issued.0 + 1));
+            if let Some(taken) = evicted {
+                self.floor = self.floor.max(Hlc(taken.id.issued.0 + 1));
             }
         }
     }
@@ -120,6 +125,13 @@ pub(super) fn check(topology: &Topology, request: &Request) -> Result<(), Refusa
         return refuse(
             Reason::WrongType,
             "the keyspace's value type does not know this command",
+        );
+    }
+    let others = keyspace.regions.len().saturating_sub(1);
+    if !command.is_read() && usize::from(request.ack_regions) > others {
+        return refuse(
+            Reason::Invalid,
+            "ack_regions asks for more further regions than hold the keyspace",
         );
     }
     match (command, request.level) {
@@ -290,6 +302,14 @@ impl Replica {
         Ok(self.local_reply(turn, request, answer, &seen, shard))
     }
 
+    /// What a reply's context starts from: everything the session had seen before.
+    fn session_base(&self, request: &Request) -> Context {
+        match self.rules.broken(Mutant::TokenReplaced) {
+            true => Context::new(),
+            false => request.context.clone(),
+        }
+    }
+
     fn local_reply(
         &mut self,
         turn: &Turn<'_>,
@@ -298,7 +318,7 @@ impl Replica {
         seen: &Context,
         shard: ShardId,
     ) -> Reply {
-        let mut context = request.context.clone();
+        let mut context = self.session_base(request);
         context.join(seen);
         Reply {
             answer,
@@ -325,8 +345,15 @@ impl Replica {
         let Some(row) = request.command.row().cloned() else {
             return Ok(());
         };
-        if let Some(known) = self.recall(turn, request, &row, shard)? {
-            self.finish(turn, id, Ok(known));
+        if let Some((dot, known)) = self.recall(turn, request, &row, shard)? {
+            // The first attempt's entry may not be durable everywhere yet: wait like it does.
+            self.begun(id);
+            let waiting = Waiting {
+                job: id,
+                ack_regions: request.ack_regions,
+                result: Ok(known),
+            };
+            self.await_entry(turn, shard, dot, waiting);
             return Ok(());
         }
         let record = self
@@ -350,11 +377,16 @@ impl Replica {
         let change = self.local_change(&request.command, before, dot, hlc, shard)?;
         let (etag, total) = preview(before, &change);
         let answer = Answer::Written { etag, total };
-        let mut context = request.context.clone();
+        let mut context = self.session_base(request);
         context.raise(self.me.region, hlc);
         if let Some(request_id) = request.request_id {
-            self.recent
-                .remember(request_id, row.clone(), answer.clone(), context.clone());
+            let taken = Taken {
+                id: request_id,
+                dot,
+                answer: answer.clone(),
+                context: context.clone(),
+            };
+            self.recent.remember(row.clone(), taken);
         }
         let entry = Entry {
             hlc,
@@ -394,7 +426,7 @@ impl Replica {
         request: &Request,
         row: &Row,
         shard: ShardId,
-    ) -> Result<Option<Reply>, Refusal> {
+    ) -> Result<Option<(Dot, Reply)>, Refusal> {
         let unknown = |message: &str| Refusal::maybe_applied(Reason::UnknownOutcome, message);
         if let Some((node, level)) = request.retry_of {
             if level != request.level {
@@ -413,12 +445,13 @@ impl Replica {
             return Ok(None);
         };
         match self.recent.known.get(&(id.session, row.clone())) {
-            Some((known, answer, context)) if known.seq == id.seq => {
-                let (answer, seen) = (answer.clone(), context.clone());
+            Some(taken) if taken.id.seq == id.seq => {
+                let taken = taken.clone();
                 turn.note(Note::RequestRecalled);
-                Ok(Some(self.local_reply(turn, request, answer, &seen, shard)))
+                let reply = self.local_reply(turn, request, taken.answer, &taken.context, shard);
+                Ok(Some((taken.dot, reply)))
             }
-            Some((known, ..)) if known.seq > id.seq => {
+            Some(taken) if taken.id.seq > id.seq => {
                 Err(unknown("a later request of this session was taken already"))
             }
             _ if request.retry_of.is_some() && id.issued < self.recent.floor => Err(unknown(

@@ -17,7 +17,7 @@ use crate::port::{Damaged, Family, Reader};
 use crate::quorum::majority;
 use crate::record::{Change, Entry, Record};
 use crate::request::Level;
-use crate::version::{Ballot, Origin, Seq};
+use crate::version::{Ballot, Dot, Origin, Seq};
 use crate::{clock, layout};
 
 use super::Replica;
@@ -63,6 +63,22 @@ impl Replica {
         } else {
             self.resend(turn, shard, origin);
         }
+    }
+
+    /// Lets a reply wait for an own entry that was appended earlier.
+    pub(super) fn await_entry(
+        &mut self,
+        turn: &mut Turn<'_>,
+        shard: ShardId,
+        dot: Dot,
+        waiting: Waiting,
+    ) {
+        let Some(held) = self.shards.get_mut(&shard) else {
+            return;
+        };
+        let name = (dot.origin, dot.seq);
+        held.waiting.entry(name).or_default().push(waiting);
+        self.release(turn, shard, dot.origin);
     }
 
     /// Sends the uncommitted end of an own log to the region's other replicas.
@@ -207,6 +223,7 @@ impl Replica {
                 reply.receipt.replicas = vec![self.me.node];
                 reply.receipt.regions = regions.clone();
                 reply.receipt.durable_regions = regions;
+                reply.receipt.wan_round_trips = u8::from(waiting.ack_regions > 0);
             }
             self.finish(turn, waiting.job, waiting.result);
         }

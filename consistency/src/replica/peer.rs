@@ -1,13 +1,16 @@
 //! What a replica knows of one peer: whether it answers, how far away it is, and up to
 //! when its writes are known here.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::clock::Hlc;
 use crate::key::{RegionId, ShardId};
 use crate::limits::{HEARTBEAT_BUSY_MS, PEER_SILENT_MS, ROUND_TRIP_UNKNOWN_MS};
 use crate::version::{Origin, Seq};
+
+/// Forwarded requests whose numbers are remembered, so that a repeated message is not served twice.
+const SERVED_KEPT: usize = 4096;
 
 /// Heartbeats whose sending time is remembered, to measure echoes.
 const PINGS_KEPT: usize = 256;
@@ -70,6 +73,8 @@ pub(super) struct Peer {
     pub(super) exchange_at: Duration,
     /// Pulls under way: shard and when asked.
     pub(super) pulls: BTreeMap<ShardId, Duration>,
+    /// The newest requests it forwarded in its present start.
+    served: BTreeSet<u64>,
 }
 
 impl Peer {
@@ -101,7 +106,29 @@ impl Peer {
             clock_disputed_until: Duration::ZERO,
             exchange_at: Duration::ZERO,
             pulls: BTreeMap::new(),
+            served: BTreeSet::new(),
         }
+    }
+
+    /// Whether a forwarded request is new; older ones than are remembered count as known.
+    pub(super) fn first_forward(&mut self, number: u64) -> bool {
+        let full = self.served.len() >= SERVED_KEPT;
+        if full && self.served.first().is_some_and(|oldest| number < *oldest) {
+            return false;
+        }
+        let first = self.served.insert(number);
+        if self.served.len() > SERVED_KEPT {
+            self.served.pop_first();
+        }
+        first
+    }
+
+    /// A new start of the peer: its numbers and our conversation begin again.
+    pub(super) fn begin_start(&mut self, start: u64) {
+        self.start = start;
+        self.seen_before = self.seen_before.max(self.seen_sequence);
+        self.served.clear();
+        self.forget_conversation();
     }
 
     /// Whether messages are believed to get through both ways.

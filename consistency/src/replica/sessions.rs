@@ -226,6 +226,11 @@ impl Replica {
         number: u64,
         mut request: Request,
     ) {
+        // A message may be repeated on its way; the request must not.
+        let peer = self.peers.get_mut(&from);
+        if !peer.is_some_and(|peer| peer.first_forward(number)) {
+            return;
+        }
         let bound = Duration::from_millis(DEADLINE_MAX_MS);
         request.deadline = turn.now.monotonic + request.deadline.min(bound);
         let id = self.open_job(Asker::Peer(from, number), request);

@@ -21,7 +21,8 @@ use crate::clock::Hlc;
 use crate::effect::Note;
 use crate::key::{NodeId, Row, ShardId};
 use crate::limits::{
-    ATTEMPT_MS_MIN, ATTEMPT_ROUND_TRIPS, BACKOFF_MS_MAX, GROUP_OPERATIONS_MAX, ROW_QUEUE_MAX,
+    ATTEMPT_MS_MIN, ATTEMPT_ROUND_TRIPS, BACKOFF_MS_MAX, DEDUP_SESSIONS_MAX, GROUP_OPERATIONS_MAX,
+    ROW_QUEUE_MAX,
 };
 use crate::message::{Message, Vote};
 use crate::quorum::{Tally, majority};
@@ -191,7 +192,6 @@ impl Replica {
         let Some(group) = coordinator.group.as_mut().filter(|g| !g.proposed) else {
             return;
         };
-        group.jobs.retain(|id| jobs.contains_key(id));
         while group.jobs.len() < GROUP_OPERATIONS_MAX {
             let Some(id) = coordinator.queue.pop_front() else {
                 break;
@@ -200,8 +200,19 @@ impl Replica {
                 group.jobs.push(id);
             }
         }
-        let operation = |id: &JobId| operation_of(&jobs.get(id)?.request);
-        group.operations = group.jobs.iter().filter_map(operation).collect();
+        self.prune_group(row);
+    }
+
+    /// Takes operations nobody waits for out of a group that was not proposed yet.
+    fn prune_group(&mut self, row: &Row) {
+        let jobs = &self.jobs;
+        let coordinator = self.coordinators.get_mut(row);
+        let group = coordinator.and_then(|c| c.group.as_mut());
+        if let Some(group) = group.filter(|g| !g.proposed) {
+            group.jobs.retain(|id| jobs.contains_key(id));
+            let operation = |id: &JobId| operation_of(&jobs.get(id)?.request);
+            group.operations = group.jobs.iter().filter_map(operation).collect();
+        }
     }
 
     /// Starts an attempt at the row's group under a fresh ballot.
@@ -334,6 +345,15 @@ impl Replica {
         ballot: Ballot,
         base: crate::register::Base,
     ) {
+        // Whoever gave up meanwhile was told that nothing was applied.
+        self.prune_group(row);
+        if self
+            .group_mut(row)
+            .is_none_or(|group| group.jobs.is_empty())
+        {
+            self.end_group(turn, row);
+            return;
+        }
         let place = self.place(turn, row, ballot);
         let after_prepare = self.rules.broken(Mutant::CasFalseAfterPrepare) && !base.settled;
         let second = self.second_proposal(row, &base, place);
@@ -345,6 +365,9 @@ impl Replica {
             group: group.number,
             ..place
         };
+        if base.value.recalls_any(&group.operations) {
+            turn.note(Note::RequestRecalled);
+        }
         let absorbed = base.absorbed;
         let (value, mut outcomes) = base.propose(&group.operations, place);
         let jobs = group.jobs.clone();
@@ -388,6 +411,7 @@ impl Replica {
             group: 0,
             hlc: self.clock.tick(turn.now),
             value_type: keyspace.map_or(ValueType::Register, |k| k.value_type),
+            dedup_sessions: DEDUP_SESSIONS_MAX,
             rules: self.rules,
         }
     }

@@ -1,0 +1,140 @@
+//! What the commands of `hansa-jepsen` do and print.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::time::Instant;
+
+use hansa_consistency::effect::Note;
+use hansa_consistency::rules::Rules;
+
+use crate::history::Status;
+use crate::sim::{self, Run};
+
+/// Runs seeds of the simulator on all cores and reports; `true` when nothing was violated.
+///
+/// # Errors
+/// When the history cannot be written.
+pub fn sim(first: u64, count: u64, detailed: bool, history: Option<File>) -> anyhow::Result<bool> {
+    let begun = Instant::now();
+    quiet_panics();
+    let mut totals = Totals::default();
+    let mut last = None;
+    for run in in_parallel(first, count) {
+        totals.add(&run);
+        if !run.violations.is_empty() {
+            print_violations(&run);
+        }
+        if detailed {
+            println!("seed {} trace {:016x}", run.seed, run.trace);
+        }
+        last = Some(run);
+    }
+    if let (Some(run), Some(file)) = (last, history) {
+        run.history.write(file)?;
+    }
+    totals.print(begun.elapsed().as_secs_f64());
+    Ok(totals.violated == 0)
+}
+
+/// A violated assertion is reported as a violation of its seed; the default message would only be noise.
+fn quiet_panics() {
+    std::panic::set_hook(Box::new(|_| {}));
+}
+
+/// Runs seeds on as many threads as there are cores; results come in order of the seeds.
+fn in_parallel(first: u64, count: u64) -> impl Iterator<Item = Run> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let (sender, receiver) = std::sync::mpsc::sync_channel(64);
+    for thread in 0..threads {
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            for seed in (first..first + count)
+                .skip(thread as usize)
+                .step_by(threads as usize)
+            {
+                if sender.send(sim::run(seed, Rules::default())).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    drop(sender);
+    let mut waiting: BTreeMap<u64, Run> = BTreeMap::new();
+    let mut next = first;
+    std::iter::from_fn(move || {
+        loop {
+            if let Some(run) = waiting.remove(&next) {
+                next += 1;
+                return Some(run);
+            }
+            let run = receiver.recv().ok()?;
+            waiting.insert(run.seed, run);
+        }
+    })
+}
+
+fn print_violations(run: &Run) {
+    println!("seed {}:", run.seed);
+    for (property, explanation) in &run.violations {
+        println!(
+            "  VIOLATED {property}: {}",
+            explanation.replace('\n', "\n    ")
+        );
+    }
+    println!(
+        "  replay: hansa-jepsen sim --seed {} --history history.jsonl",
+        run.seed
+    );
+}
+
+/// Sums over runs.
+#[derive(Default)]
+struct Totals {
+    runs: u64,
+    violated: u64,
+    operations: BTreeMap<&'static str, u64>,
+    notes: BTreeMap<Note, u64>,
+    virtual_us: u64,
+    steps: u64,
+}
+
+impl Totals {
+    fn add(&mut self, run: &Run) {
+        self.runs += 1;
+        self.violated += u64::from(!run.violations.is_empty());
+        self.virtual_us += run.virtual_us;
+        self.steps += run.steps;
+        for record in run.history.records.iter().filter(|r| r.op.is_client()) {
+            let status = match record.status {
+                Status::Ok => "ok",
+                Status::Fail => "failed",
+                Status::Info => "unknown",
+            };
+            *self.operations.entry(status).or_default() += 1;
+        }
+        for (note, count) in &run.notes {
+            *self.notes.entry(*note).or_default() += count;
+        }
+    }
+
+    fn print(&self, seconds: f64) {
+        let virtual_s = self.virtual_us as f64 / 1e6;
+        println!(
+            "{} seeds, {:.0} virtual seconds in {seconds:.1} s ({:.0} times real time), {} steps",
+            self.runs,
+            virtual_s,
+            virtual_s / seconds.max(1e-9),
+            self.steps
+        );
+        println!("operations: {:?}", self.operations);
+        let named: Vec<String> = Note::ALL
+            .iter()
+            .map(|note| format!("{} {}", note.name(), self.notes.get(note).unwrap_or(&0)))
+            .collect();
+        println!("paths: {}", named.join(", "));
+        println!(
+            "{} of {} seeds violated something",
+            self.violated, self.runs
+        );
+    }
+}

@@ -1,0 +1,398 @@
+//! The coordinator of strong writes, as `hansa_consistency::replica` does it: one group in flight, new ballots until
+//! it is chosen or nobody waits.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use hansa_consistency::key::NodeId;
+use hansa_consistency::quorum::Tally;
+use hansa_consistency::register::strong_value::Place;
+use hansa_consistency::register::{
+    Action, Attempt, Base, Operation, Outcome, Promise, StrongValue,
+};
+use hansa_consistency::rules::Mutant;
+use hansa_consistency::session::Context;
+use hansa_consistency::topology::ValueType;
+use hansa_consistency::version::Ballot;
+
+use super::calls::Version;
+use super::reading::StrongRead;
+use super::trace::short;
+use super::world::{Body, Envelope, World, describe_value};
+
+/// Operations combined under one ballot, at most.
+const GROUP_MAX: usize = 3;
+
+/// Steps per acceptor after which lost votes are given up.
+const PATIENCE: u64 = 20;
+
+/// What a node coordinates. A crash forgets it.
+#[derive(Debug, Default)]
+pub(super) struct Coordinator {
+    queue: VecDeque<usize>,
+    group: Option<Group>,
+    pub(super) reads: BTreeMap<u64, StrongRead>,
+    /// Calls nobody waits for any more at this node.
+    dropped: BTreeSet<usize>,
+}
+
+#[derive(Clone, Debug)]
+struct Group {
+    /// The same for every attempt.
+    number: u64,
+    calls: Vec<usize>,
+    /// Whether it was proposed: from then on its calls are fixed.
+    proposed: bool,
+    round: u64,
+    since: u64,
+    phase: Phase,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Prepare(Attempt),
+    Accept(Proposal),
+    Paused { until: u64 },
+}
+
+#[derive(Clone, Debug)]
+struct Proposal {
+    ballot: Ballot,
+    value: Arc<StrongValue>,
+    calls: Vec<usize>,
+    outcomes: Vec<Outcome>,
+    votes: Tally,
+}
+
+impl World {
+    /// Steps after which a conversation with the acceptors starts over.
+    pub(super) fn patience(&self) -> u64 {
+        PATIENCE * self.nodes.len() as u64
+    }
+
+    /// A number no conversation has had.
+    pub(super) fn fresh_round(&mut self) -> u64 {
+        self.rounds += 1;
+        self.rounds
+    }
+
+    /// A call to propose arrives at a node.
+    pub(super) fn enqueue(&mut self, at: usize, call: usize) {
+        let coordinator = &mut self.nodes[at].coordinator;
+        coordinator.dropped.remove(&call);
+        let queue = &mut coordinator.queue;
+        if !queue.contains(&call) {
+            queue.push_back(call);
+        }
+        if coordinator.group.is_none() {
+            self.begin_group(at);
+        }
+    }
+
+    fn begin_group(&mut self, at: usize) {
+        let number = self.tick(at).0;
+        self.nodes[at].coordinator.group = Some(Group {
+            number,
+            calls: Vec::new(),
+            proposed: false,
+            round: 0,
+            since: self.now,
+            phase: Phase::Paused { until: self.now },
+        });
+        self.begin_attempt(at);
+    }
+
+    fn fill_group(&mut self, at: usize) {
+        let Coordinator {
+            queue,
+            group: Some(group),
+            dropped,
+            ..
+        } = &mut self.nodes[at].coordinator
+        else {
+            return;
+        };
+        if group.proposed {
+            return;
+        }
+        group.calls.retain(|call| !dropped.contains(call));
+        while group.calls.len() < GROUP_MAX
+            && let Some(call) = queue.pop_front()
+        {
+            if !dropped.contains(&call) && !group.calls.contains(&call) {
+                group.calls.push(call);
+            }
+        }
+    }
+
+    /// Starts an attempt at a node's group under a fresh ballot; ends the group if nobody waits.
+    pub(super) fn begin_attempt(&mut self, at: usize) {
+        self.fill_group(at);
+        let round = self.fresh_round();
+        let ballot = Ballot {
+            n: self.tick(at).0,
+            origin: self.nodes[at].origin,
+        };
+        let now = self.now;
+        let Coordinator {
+            group: Some(group),
+            dropped,
+            ..
+        } = &mut self.nodes[at].coordinator
+        else {
+            return;
+        };
+        if group.calls.iter().all(|call| dropped.contains(call)) {
+            self.end_group(at);
+            return;
+        }
+        (group.round, group.since) = (round, now);
+        group.phase = Phase::Prepare(Attempt::new(ballot));
+        self.ask_all(at, round, &Body::Prepare(ballot));
+    }
+
+    fn end_group(&mut self, at: usize) {
+        let coordinator = &mut self.nodes[at].coordinator;
+        coordinator.group = None;
+        if !coordinator.queue.is_empty() {
+            self.begin_group(at);
+        }
+    }
+
+    /// An answer arrives at its coordinator.
+    pub(super) fn on_answer(&mut self, answer: Envelope) {
+        let Envelope { from, to: at, .. } = answer;
+        if let Body::Stale(epoch) = answer.body {
+            self.adopt(at, epoch);
+            return;
+        }
+        let together = self.rules.broken(Mutant::EpochsCountedTogether);
+        if answer.epoch != self.nodes[at].epoch && !together {
+            return;
+        }
+        let group = self.nodes[at].coordinator.group.as_ref();
+        let proposing = group.is_some_and(|group| group.round == answer.round);
+        match answer.body {
+            Body::Promised(ballot, promise) if proposing => {
+                self.on_promised(at, from, ballot, promise);
+            }
+            Body::Accepted(ballot) if proposing => self.on_accepted(at, from, ballot),
+            Body::Accepted(ballot) => self.on_help_accepted(at, from, answer.round, ballot),
+            Body::Nack(promised) if proposing => self.on_refused(at, promised),
+            Body::Nack(_) => self.on_help_refused(at, answer.round),
+            Body::Answer(read) => self.on_read_answer(at, from, answer.round, read),
+            _ => {}
+        }
+    }
+
+    fn on_promised(&mut self, at: usize, from: usize, ballot: Ballot, promise: Promise) {
+        let coordinator = &mut self.nodes[at].coordinator;
+        let Some(Phase::Prepare(attempt)) = coordinator.group.as_mut().map(|g| &mut g.phase) else {
+            return;
+        };
+        if attempt.ballot != ballot {
+            return;
+        }
+        let from = NodeId(from as u16);
+        let base = attempt.promise(from, promise, &self.voters, self.rules);
+        if let Some(base) = base {
+            self.propose(at, ballot, base);
+        }
+    }
+
+    fn place(&mut self, at: usize, ballot: Ballot, group: u64) -> Place {
+        Place {
+            ballot,
+            group,
+            hlc: self.tick(at),
+            value_type: self.shape.value_type,
+            dedup_sessions: self.shape.dedup_sessions,
+            rules: self.rules,
+        }
+    }
+
+    /// A quorum has promised: applies the group to what it reported and asks for acceptance.
+    fn propose(&mut self, at: usize, ballot: Ballot, base: Base) {
+        let Some(group) = &mut self.nodes[at].coordinator.group else {
+            return;
+        };
+        group.proposed = true;
+        let (number, calls) = (group.number, group.calls.clone());
+        let answers_early = self.rules.broken(Mutant::CasFalseAfterPrepare) && !base.settled;
+        let second = self.second_proposal(at, ballot, &base);
+        let mut proposal = self.apply(at, ballot, base, calls, number);
+        let value = proposal.value.clone();
+        if let Some(second) = &second {
+            proposal.calls.extend(&second.calls);
+            proposal.outcomes.extend(second.outcomes.iter().cloned());
+        }
+        let refused = |o: &Outcome| matches!(o, Outcome::ConditionFailed { .. });
+        let all_refused = proposal.outcomes.iter().all(refused);
+        let (round, now) = (self.fresh_round(), self.now);
+        if let Some(group) = &mut self.nodes[at].coordinator.group {
+            (group.round, group.since) = (round, now);
+            group.phase = Phase::Accept(proposal);
+        }
+        if answers_early && all_refused {
+            self.on_chosen(at);
+            return;
+        }
+        for value in std::iter::once(value).chain(second.map(|s| s.value)) {
+            self.ask_all(at, round, &Body::Accept(ballot, value));
+        }
+    }
+
+    /// Applies calls to a base, and enters the proposal in the ledger.
+    fn apply(
+        &mut self,
+        at: usize,
+        ballot: Ballot,
+        base: Base,
+        calls: Vec<usize>,
+        group: u64,
+    ) -> Proposal {
+        let place = self.place(at, ballot, group);
+        let parent = base.accepted;
+        let known = &self.history.calls;
+        let operations: Vec<Operation> =
+            calls.iter().map(|c| known[*c].operation.clone()).collect();
+        let (value, outcomes) = base.propose(&operations, place);
+        let mut done = BTreeSet::new();
+        for (call, outcome) in calls.iter().zip(&outcomes) {
+            if let Outcome::Done { etag, .. } = outcome {
+                done.insert(*call);
+                if self.shape.value_type == ValueType::Register {
+                    self.ledger.name(etag, *call as Version + 1);
+                }
+            }
+        }
+        self.trace.note(self.now, (b'P', at, ballot, &calls), || {
+            let (ballot, parent) = (short(ballot), short(parent));
+            let value = describe_value(Some(&value));
+            format!("n{at} proposes {ballot} from {parent}, calls {calls:?}: {value}")
+        });
+        self.ledger.proposed(ballot, parent, &value, done);
+        Proposal {
+            ballot,
+            value,
+            calls,
+            outcomes,
+            votes: Tally::default(),
+        }
+    }
+
+    /// Another call's value under the same ballot. Only a mutant makes one.
+    fn second_proposal(&mut self, at: usize, ballot: Ballot, base: &Base) -> Option<Proposal> {
+        if !self.rules.broken(Mutant::DoubleBallot) {
+            return None;
+        }
+        let call = self.nodes[at].coordinator.queue.pop_front()?;
+        Some(self.apply(at, ballot, base.clone(), vec![call], 0))
+    }
+
+    fn on_accepted(&mut self, at: usize, from: usize, ballot: Ballot) {
+        let coordinator = &mut self.nodes[at].coordinator;
+        let Some(Phase::Accept(proposal)) = coordinator.group.as_mut().map(|g| &mut g.phase) else {
+            return;
+        };
+        let votes = &mut proposal.votes;
+        let counted = proposal.ballot == ballot && votes.count(NodeId(from as u16));
+        if counted && votes.reached(&self.voters) {
+            self.on_chosen(at);
+        }
+    }
+
+    /// The group's value is chosen: logs it, answers, goes on.
+    fn on_chosen(&mut self, at: usize) {
+        let Some(group) = self.nodes[at].coordinator.group.take() else {
+            return;
+        };
+        if let Phase::Accept(proposal) = group.phase {
+            let context = self.log_chosen(at, proposal.ballot, &proposal.value);
+            for (call, outcome) in proposal.calls.iter().zip(&proposal.outcomes) {
+                if *outcome == Outcome::Read {
+                    self.counts.absorbed += 1;
+                }
+                self.answer(*call, outcome, &proposal.value, context.clone());
+            }
+        }
+        self.end_group(at);
+    }
+
+    /// Logs a chosen value in a node's own log; the context that a reply with it carries.
+    pub(super) fn log_chosen(&mut self, at: usize, ballot: Ballot, value: &StrongValue) -> Context {
+        let mut context = value.deps.clone();
+        if let Some(state) = value.state.clone() {
+            let hlc = self.tick(at);
+            context.raise(self.nodes[at].region, hlc);
+            self.append(at, hlc, (state, ballot), value.deps.clone());
+        }
+        context
+    }
+
+    /// An acceptor refused: pauses, then a new ballot.
+    fn on_refused(&mut self, at: usize, promised: Ballot) {
+        let until = self.now + self.random.below(self.patience());
+        let node = &mut self.nodes[at];
+        // Ballots are clock values: having seen it, the next one lies above.
+        node.clock = node.clock.max(promised.n);
+        if let Some(group) = &mut node.coordinator.group {
+            group.phase = Phase::Paused { until };
+            group.round = 0;
+        }
+    }
+
+    /// A timer: pauses that are over and votes that were lost.
+    pub(super) fn wake(&mut self, at: usize) {
+        let patience = self.patience();
+        let group = self.nodes[at].coordinator.group.as_ref();
+        let due = group.is_some_and(|group| match group.phase {
+            Phase::Paused { until } => self.now >= until,
+            Phase::Prepare(_) | Phase::Accept(_) => self.now > group.since + patience,
+        });
+        if due {
+            self.begin_attempt(at);
+        }
+        self.wake_reads(at);
+    }
+
+    /// A deadline at a node: the call is no longer waited for there.
+    pub(super) fn give_up(&mut self, at: usize, call: usize) {
+        let coordinator = &mut self.nodes[at].coordinator;
+        coordinator.dropped.insert(call);
+        coordinator.reads.retain(|_, read| read.call != call);
+    }
+
+    /// Starts everything that a node coordinates over: its epoch changed.
+    pub(super) fn restart_all(&mut self, at: usize) {
+        if self.nodes[at].coordinator.group.is_some() {
+            self.begin_attempt(at);
+        }
+        let rounds: Vec<u64> = self.nodes[at].coordinator.reads.keys().copied().collect();
+        for round in rounds {
+            self.restart_read(at, round);
+        }
+    }
+
+    /// Answers a compare-and-set from the own slot if it would fail there. Only a mutant does.
+    pub(super) fn refused_from_cache(&mut self, at: usize, call: usize) -> bool {
+        let action = &self.history.calls[call].operation.action;
+        let (Action::CompareAndSet(expect, _), true) =
+            (action, self.rules.broken(Mutant::CasFalseFromCache))
+        else {
+            return false;
+        };
+        let value = self.nodes[at].slot.value.clone();
+        let Some(value) = value.filter(|value| !value.meets(expect)) else {
+            return false;
+        };
+        let etag = value.etag();
+        self.answer(
+            call,
+            &Outcome::ConditionFailed { etag },
+            &value,
+            Context::new(),
+        );
+        true
+    }
+}

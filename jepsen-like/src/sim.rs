@@ -1,0 +1,162 @@
+//! The deterministic simulator: the real core between simulated disks, clocks and a simulated network,
+//! in virtual time.
+//!
+//! A run has two phases. First clients act while faults strike: safety must hold. Then everything
+//! heals, and within a bound every replica must show the same: liveness. The history is judged by the
+//! same checkers as one of real processes, and invariants no client can see are watched on the way.
+
+pub mod disk;
+pub mod invariants;
+pub mod nemesis;
+pub mod network;
+pub mod node;
+pub mod profile;
+pub mod random;
+pub mod workload;
+pub mod world;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use hansa_consistency::effect::Note;
+use hansa_consistency::rules::Rules;
+
+use crate::checker::{self, Verdict};
+use crate::history::{History, Record, Status};
+use profile::Profile;
+use random::Random;
+use world::World;
+
+/// How long after healing all replicas must be equal, virtual microseconds.
+const CONVERGED_WITHIN_US: u64 = 60_000_000;
+
+/// The outcome of one seed.
+#[derive(Debug)]
+pub struct Run {
+    /// The seed.
+    pub seed: u64,
+    /// What was recorded.
+    pub history: History,
+    /// A fingerprint of the whole run: equal for equal seeds and code.
+    pub trace: u64,
+    /// Virtual time that passed, microseconds.
+    pub virtual_us: u64,
+    /// Steps taken by all replicas.
+    pub steps: u64,
+    /// Rare paths that were taken, with their counts.
+    pub notes: BTreeMap<Note, u64>,
+    /// What was violated: property and explanation.
+    pub violations: Vec<(String, String)>,
+}
+
+/// Runs one seed under the given rules, with the shape the seed stands for.
+#[must_use]
+pub fn run(seed: u64, rules: Rules) -> Run {
+    run_shaped(seed, rules, |_| {})
+}
+
+/// Runs one seed with a shape bent by the caller.
+#[must_use]
+pub fn run_shaped(seed: u64, rules: Rules, bend: impl Fn(&mut Profile)) -> Run {
+    let mut profile = Profile::drawn(&mut Random::new(seed ^ 0x5eed));
+    bend(&mut profile);
+    let outcome = catch_unwind(AssertUnwindSafe(|| simulate(seed, profile, rules)));
+    match outcome {
+        Ok(run) => run,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            Run {
+                seed,
+                history: History::default(),
+                trace: 0,
+                virtual_us: 0,
+                steps: 0,
+                notes: BTreeMap::new(),
+                violations: vec![("assertion".into(), text.unwrap_or_default())],
+            }
+        }
+    }
+}
+
+fn simulate(seed: u64, profile: Profile, rules: Rules) -> Run {
+    let load_us = profile.load_us;
+    let mut world = World::new(seed, profile, rules);
+    world.run_until(load_us + 4_000_000);
+    world.heal();
+    let deadline = world.now_us + CONVERGED_WITHIN_US;
+    while world.now_us < deadline {
+        world.run_until(world.now_us + 1_000_000);
+        if world.converged() {
+            break;
+        }
+    }
+    let converged = world.converged();
+    world.record_finals();
+    forgive_destroyed(&mut world);
+    for record in &mut world.history.records {
+        record.run = "sim".into();
+        record.seed = seed;
+    }
+    let mut violations: Vec<(String, String)> = Vec::new();
+    let named = |name: &str, text: &String| (name.to_owned(), text.clone());
+    violations.extend(world.failures.iter().map(|f| named("opens", f)));
+    violations.extend(
+        world
+            .invariants
+            .violations()
+            .iter()
+            .map(|v| named("invariant", v)),
+    );
+    if !converged {
+        let text = "replicas were not equal a minute after everything had healed".to_owned();
+        violations.push(("converges".into(), text));
+    }
+    violations.extend(judge(&world.history));
+    Run {
+        seed,
+        trace: world.trace(),
+        virtual_us: world.now_us,
+        steps: world.steps(),
+        notes: world.notes,
+        history: world.history,
+        violations,
+    }
+}
+
+/// What every checker has to say against a history; an undecided one counts.
+#[must_use]
+pub fn judge(history: &History) -> Vec<(String, String)> {
+    checker::check_all(history)
+        .into_iter()
+        .filter_map(|(name, verdict)| match verdict {
+            Verdict::Ok => None,
+            Verdict::Violation(violation) => Some((name.to_owned(), violation.render(history))),
+            Verdict::Unknown { why } => Some((name.to_owned(), format!("undecided: {why}"))),
+        })
+        .collect()
+}
+
+/// At one replica per region a destroyed disk may take its region's unshipped eventual and session
+/// writes with it: those, and only those, become unknown (DESIGN 4.1, 20).
+fn forgive_destroyed(world: &mut World) {
+    let destroyed: Vec<String> = world
+        .nodes
+        .values()
+        .filter(|n| n.lost_tail && world.profile.replicas == 1)
+        .map(|n| format!("n{}", n.id.0))
+        .collect();
+    let on_destroyed = |record: &Record| {
+        let node = record.node.as_ref();
+        node.is_some_and(|n| destroyed.contains(n))
+            && record.op.is_write()
+            && record.op.is_client()
+            && record.level != Some(crate::history::Level::Strong)
+    };
+    for record in &mut world.history.records {
+        if record.status == Status::Ok && on_destroyed(record) {
+            record.status = Status::Info;
+            record.error = Some("DISK_DESTROYED".into());
+        }
+    }
+}

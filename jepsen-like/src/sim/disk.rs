@@ -1,0 +1,215 @@
+//! A simulated disk: writes become durable when a group is synced; a crash undoes what was not.
+//!
+//! Worse disks are part of it: one whose sync does nothing, and one that loses the tail of what it
+//! had synced (a shortened journal), in which case only the separately synced sequence file tells.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use hansa_consistency::port::{Damaged, Family, Reader, Write};
+
+type Key = (Family, Bytes);
+
+/// Synced groups whose undoing is remembered, so that a tail can be lost.
+const TAIL_MAX: usize = 64;
+
+#[derive(Debug)]
+struct Group {
+    number: u64,
+    synced: bool,
+    before: Vec<(Key, Option<Bytes>)>,
+}
+
+/// One node's disk.
+#[derive(Debug, Default)]
+pub struct Disk {
+    rows: BTreeMap<Key, Bytes>,
+    groups: VecDeque<Group>,
+    next: u64,
+    /// The sequence file's content.
+    sequence_file: u64,
+    /// Whether reads see the groups that are not synced yet.
+    pub hides_pending: bool,
+    touched_pending: Cell<bool>,
+}
+
+impl Disk {
+    /// Writes a group; it is visible at once and durable after [`Disk::sync`]. Returns its number.
+    pub fn write(&mut self, writes: &[Write]) -> u64 {
+        let mut before = Vec::with_capacity(writes.len());
+        for write in writes {
+            let key = (write.family, write.key.clone());
+            let old = match &write.value {
+                Some(value) => self.rows.insert(key.clone(), value.clone()),
+                None => self.rows.remove(&key),
+            };
+            before.push((key, old));
+        }
+        self.next += 1;
+        self.groups.push_back(Group {
+            number: self.next,
+            synced: false,
+            before,
+        });
+        self.next
+    }
+
+    /// Makes every group up to this one durable.
+    pub fn sync(&mut self, upto: u64) {
+        for group in &mut self.groups {
+            group.synced |= group.number <= upto;
+        }
+        while self.groups.len() > TAIL_MAX && self.groups[0].synced {
+            self.groups.pop_front();
+        }
+    }
+
+    /// The newest group written.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether everything written is durable.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.groups.back().is_none_or(|group| group.synced)
+    }
+
+    /// Syncs the sequence file.
+    pub fn write_sequence(&mut self, sequence: u64) {
+        self.sequence_file = self.sequence_file.max(sequence);
+    }
+
+    /// What the sequence file says.
+    #[must_use]
+    pub fn sequence_file(&self) -> u64 {
+        self.sequence_file
+    }
+
+    /// The machine loses power: what was not synced is gone, and of what was, the last `tail` groups.
+    pub fn crash(&mut self, tail: usize) {
+        let mut lost_synced = 0;
+        while let Some(group) = self.groups.back() {
+            if group.synced {
+                if lost_synced == tail {
+                    break;
+                }
+                lost_synced += 1;
+            }
+            let Some(group) = self.groups.pop_back() else {
+                break;
+            };
+            for (key, old) in group.before.into_iter().rev() {
+                match old {
+                    Some(value) => self.rows.insert(key, value),
+                    None => self.rows.remove(&key),
+                };
+            }
+        }
+    }
+
+    /// Whether a read since the last call used a row that is not durable yet.
+    pub fn take_touched_pending(&self) -> bool {
+        self.touched_pending.replace(false)
+    }
+
+    /// The durable value of a key that an unsynced group wrote: `Some(old)`, else `None`.
+    fn pending(&self, key: &Key) -> Option<Option<&Bytes>> {
+        let mut unsynced = self.groups.iter().rev().take_while(|group| !group.synced);
+        let mut oldest = None;
+        for group in &mut unsynced {
+            let written = group.before.iter().find(|(written, _)| written == key);
+            oldest = written.map(|(_, old)| old.as_ref()).or(oldest);
+        }
+        oldest
+    }
+
+    fn look(&self, key: &Key, visible: Option<&Bytes>) -> Option<Bytes> {
+        match self.pending(key) {
+            None => visible.cloned(),
+            Some(durable) => {
+                self.touched_pending.set(true);
+                match self.hides_pending {
+                    true => durable.cloned(),
+                    false => visible.cloned(),
+                }
+            }
+        }
+    }
+}
+
+impl Reader for Disk {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, Damaged> {
+        let key = (family, Bytes::copy_from_slice(key));
+        Ok(self.look(&key, self.rows.get(&key)))
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
+    ) -> Result<(), Damaged> {
+        let from = (family, Bytes::copy_from_slice(from));
+        for (key, value) in self.rows.range(from..) {
+            if key.0 != family || to.is_some_and(|to| &key.1[..] >= to) {
+                break;
+            }
+            if let Some(value) = self.look(key, Some(value))
+                && visit(&key.1, value).is_break()
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: &'static str, value: &'static str) -> Write {
+        Write {
+            family: Family::Data,
+            key: Bytes::from(key),
+            value: Some(Bytes::from(value)),
+        }
+    }
+
+    fn get(disk: &Disk, key: &str) -> Option<Bytes> {
+        disk.get(Family::Data, key.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_crash_undoes_what_was_not_synced_and_a_lost_tail_more() {
+        let mut disk = Disk::default();
+        let first = disk.write(&[put("a", "1")]);
+        disk.sync(first);
+        let second = disk.write(&[put("a", "2"), put("b", "2")]);
+        disk.sync(second);
+        disk.write(&[put("a", "3")]);
+        assert_eq!(get(&disk, "a"), Some("3".into()));
+        assert!(disk.take_touched_pending());
+        disk.crash(0);
+        assert_eq!(get(&disk, "a"), Some("2".into()));
+        assert!(!disk.take_touched_pending());
+        disk.crash(1);
+        assert_eq!((get(&disk, "a"), get(&disk, "b")), (Some("1".into()), None));
+    }
+
+    #[test]
+    fn a_reader_that_hides_pending_writes_sees_the_durable_ones() {
+        let mut disk = Disk::default();
+        let first = disk.write(&[put("a", "1")]);
+        disk.sync(first);
+        disk.write(&[put("a", "2")]);
+        disk.write(&[put("a", "3")]);
+        disk.hides_pending = true;
+        assert_eq!(get(&disk, "a"), Some("1".into()));
+    }
+}

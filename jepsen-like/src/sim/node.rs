@@ -1,0 +1,193 @@
+//! One simulated node: the real replica between a simulated disk and a simulated clock, driven as the
+//! real driver drives it. Everything a step says waits for the sync of everything written before it,
+//! except a local read that used nothing pending.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hansa_consistency::clock::Now;
+use hansa_consistency::effect::Effect;
+use hansa_consistency::event::Event;
+use hansa_consistency::key::{NodeId, RegionId};
+use hansa_consistency::replica::{Config, Opened, Replica};
+use hansa_consistency::rules::{Mutant, Rules};
+use hansa_consistency::topology::Topology;
+
+use super::disk::Disk;
+
+/// Wall time at the start of a run, milliseconds since 1970.
+const EPOCH_MS: u64 = 1_800_000_000_000;
+/// Monotonic time at the start of a run.
+const BOOT: Duration = Duration::from_secs(100);
+/// The sequence file is synced at least this often even without votes, microseconds.
+const SEQUENCE_EVERY_US: u64 = 100_000;
+
+/// What a step said, to be released when its group is synced.
+#[derive(Debug)]
+pub struct Said {
+    /// The newest group that must be durable first.
+    pub group: u64,
+    /// The effects, in order.
+    pub effects: Vec<Effect>,
+    /// The store sequence to sync first when a vote is among them.
+    pub sequence: Option<u64>,
+}
+
+/// One node.
+#[derive(Debug)]
+pub struct Node {
+    /// Which.
+    pub id: NodeId,
+    /// Where.
+    pub region: RegionId,
+    /// Rises with every crash: what belongs to an earlier life is void.
+    pub life: u64,
+    /// The replica; `None` while the node is down.
+    pub replica: Option<Replica>,
+    /// Its disk.
+    pub disk: Disk,
+    /// How far its wall clock is off, milliseconds.
+    pub skew_ms: i64,
+    /// When the replica wants to be woken, microseconds of the run.
+    pub wake_us: Option<u64>,
+    /// When the newest group will be released.
+    pub release_us: u64,
+    /// Whether a crash cost it synced data.
+    pub lost_tail: bool,
+    start: u64,
+    incarnation: u32,
+    sequence: u64,
+    sequence_synced_us: u64,
+}
+
+impl Node {
+    /// A node that was never started.
+    #[must_use]
+    pub fn new(id: NodeId, region: RegionId, skew_ms: i64, incarnation: u32) -> Node {
+        Node {
+            id,
+            region,
+            life: 0,
+            replica: None,
+            disk: Disk::default(),
+            skew_ms,
+            wake_us: None,
+            release_us: 0,
+            lost_tail: false,
+            start: 0,
+            incarnation,
+            sequence: 0,
+            sequence_synced_us: 0,
+        }
+    }
+
+    /// The node's clocks at a moment of the run.
+    #[must_use]
+    pub fn now(&self, now_us: u64) -> Now {
+        let wall = (EPOCH_MS + now_us / 1000).saturating_add_signed(self.skew_ms);
+        Now {
+            monotonic: BOOT + Duration::from_micros(now_us),
+            wall_ms: wall,
+        }
+    }
+
+    /// Opens the replica over what the disk holds.
+    ///
+    /// # Errors
+    /// What the replica says when its store makes no sense.
+    pub fn start(
+        &mut self,
+        topology: &Arc<Topology>,
+        rules: Rules,
+        now_us: u64,
+        seed: u64,
+    ) -> Result<(), String> {
+        self.start += 1;
+        let config = Config {
+            node: self.id,
+            topology: topology.clone(),
+            rules,
+        };
+        let stored = self.probe(&config, now_us)?;
+        let lost = stored < self.disk.sequence_file();
+        if lost && !rules.broken(Mutant::IncarnationReused) {
+            self.incarnation = self.incarnation.wrapping_mul(31).wrapping_add(7).max(1);
+        }
+        let opened = self.opened(lost);
+        let now = self.now(now_us);
+        let replica = Replica::open(config, opened, seed, now, &self.disk);
+        self.replica = Some(replica.map_err(|error| error.to_string())?);
+        self.sequence = stored;
+        self.wake_us = None;
+        Ok(())
+    }
+
+    /// The store sequence that the store itself shows.
+    fn probe(&self, config: &Config, now_us: u64) -> Result<u64, String> {
+        let opened = self.opened(false);
+        let replica = Replica::open(config.clone(), opened, 0, self.now(now_us), &self.disk);
+        Ok(replica.map_err(|error| error.to_string())?.store_sequence())
+    }
+
+    fn opened(&self, lost: bool) -> Opened {
+        Opened {
+            incarnation: self.incarnation,
+            start: self.start,
+            lost,
+        }
+    }
+
+    /// The machine loses power.
+    pub fn crash(&mut self, tail: usize) {
+        self.replica = None;
+        self.life += 1;
+        self.disk.crash(tail);
+        self.lost_tail |= tail > 0;
+        self.release_us = 0;
+    }
+
+    /// Feeds an event. Returns what may leave at once, and what must wait for its group.
+    pub fn step(&mut self, now_us: u64, event: Event) -> (Vec<Effect>, Option<Said>) {
+        let now = self.now(now_us);
+        let Some(replica) = &mut self.replica else {
+            return (Vec::new(), None);
+        };
+        let mut effects = Vec::new();
+        self.disk.take_touched_pending();
+        replica.step(now, event, &self.disk, &mut effects);
+        let touched = self.disk.take_touched_pending();
+        let (mut at_once, mut said) = (Vec::new(), Vec::new());
+        for effect in effects {
+            match effect {
+                Effect::Persist(writes) => {
+                    self.disk.write(&writes);
+                }
+                Effect::StoreSequence(sequence) => self.sequence = sequence,
+                Effect::Wake(at) => self.wake_us = Some(at.saturating_sub(BOOT).as_micros() as u64),
+                Effect::Reply { waits: false, .. } | Effect::Note(_) if !touched => {
+                    at_once.push(effect);
+                }
+                other => said.push(other),
+            }
+        }
+        let group = self.disk.newest();
+        let sequence = self.sequence_for(now_us, &said);
+        let said = (!said.is_empty() || !self.disk.is_clean()).then_some(Said {
+            group,
+            effects: said,
+            sequence,
+        });
+        (at_once, said)
+    }
+
+    /// The sequence to sync before a group leaves: always when it carries votes, else now and then.
+    fn sequence_for(&mut self, now_us: u64, said: &[Effect]) -> Option<u64> {
+        let vote = |effect: &Effect| matches!(effect, Effect::Send { envelope, .. } if envelope.message.is_vote());
+        let due = now_us >= self.sequence_synced_us + SEQUENCE_EVERY_US;
+        if !due && !said.iter().any(vote) {
+            return None;
+        }
+        self.sequence_synced_us = now_us;
+        Some(self.sequence)
+    }
+}

@@ -1,0 +1,582 @@
+//! The simulated world: virtual time, an ordered queue of what happens next, and everything it
+//! happens to. One seed, one run.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hansa_consistency::effect::{Effect, Note};
+use hansa_consistency::event::Event;
+use hansa_consistency::key::{ClusterId, NodeId, OpId, RegionId};
+use hansa_consistency::message::Envelope;
+use hansa_consistency::replica;
+use hansa_consistency::request::{Refusal, Reply, Request};
+use hansa_consistency::rules::Rules;
+use hansa_consistency::topology::{Keyspace, Mixing, Topology, ValueType};
+
+use super::invariants::Invariants;
+use super::nemesis::{Fault, Nemesis};
+use super::network::Network;
+use super::node::{Node, Said};
+use super::profile::Profile;
+use super::random::Random;
+use super::workload::{self, Generator, Open, Process, SHARDS};
+use crate::history::{Datum, History, Op, Record, Status};
+
+/// Something that happens at a moment.
+#[derive(Debug)]
+pub enum Todo {
+    /// A message arrives.
+    Arrive(NodeId, Box<Envelope>),
+    /// What a node said may leave: its group is synced.
+    Release(NodeId, u64, Box<Said>),
+    /// A replica wanted to be woken.
+    Wake(NodeId, u64),
+    /// A client acts.
+    Act(usize),
+    /// A client gives up on an operation.
+    GiveUp(usize, u64),
+    /// A request reaches a node.
+    Ask(NodeId, u64, Box<Request>),
+    /// An answer reaches a client.
+    Answer(u64, Box<Result<Reply, Refusal>>),
+    /// A fault begins or ends.
+    Fault(Fault),
+    /// A node comes up again.
+    Restart(NodeId),
+    /// A link's state is told to a node.
+    Link(NodeId, NodeId, bool),
+}
+
+/// Time between a client and a node of its region, microseconds.
+const CLIENT_US: u64 = 200;
+/// How long a client waits, microseconds.
+const PATIENCE_US: u64 = 3_000_000;
+/// Number of the process that reads final states.
+const FINAL_PROCESS: u64 = 1_000_000;
+
+/// The world.
+pub struct World {
+    /// Microseconds of the run.
+    pub now_us: u64,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    todos: BTreeMap<u64, Todo>,
+    next_todo: u64,
+    /// All chance.
+    pub random: Random,
+    /// The shape of this run.
+    pub profile: Profile,
+    /// The nodes, by id.
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// The network.
+    pub network: Network,
+    topology: Arc<Topology>,
+    rules: Rules,
+    generator: Generator,
+    processes: Vec<Process>,
+    open: BTreeMap<u64, usize>,
+    next_op: u64,
+    nemesis: Nemesis,
+    load_until_us: u64,
+    /// What was recorded.
+    pub history: History,
+    /// What was watched.
+    pub invariants: Invariants,
+    /// Rare paths that were taken.
+    pub notes: BTreeMap<Note, u64>,
+    /// Starts that failed.
+    pub failures: Vec<String>,
+    finals: BTreeMap<u64, Record>,
+    trace: u64,
+    steps: u64,
+}
+
+fn topology(profile: &Profile) -> Topology {
+    let regions: Vec<RegionId> = (0..3).map(RegionId).collect();
+    let nodes = |region: &RegionId| {
+        let first = u16::from(region.0) * profile.replicas;
+        (
+            *region,
+            (first..first + profile.replicas).map(NodeId).collect(),
+        )
+    };
+    let keyspace = |value_type| Keyspace {
+        value_type,
+        regions: regions.clone(),
+        replicas: profile.replicas,
+        shards: SHARDS,
+        mixing: Mixing::StrongWins,
+    };
+    Topology {
+        cluster: ClusterId(4711),
+        regions: regions.iter().map(nodes).collect(),
+        keyspaces: [ValueType::Register, ValueType::Counter, ValueType::Set]
+            .map(keyspace)
+            .to_vec(),
+    }
+}
+
+impl World {
+    /// A world in which everything is about to start.
+    #[must_use]
+    pub fn new(seed: u64, profile: Profile, rules: Rules) -> World {
+        let mut random = Random::new(seed);
+        let topology = Arc::new(topology(&profile));
+        let mut nodes = BTreeMap::new();
+        for (region, ids) in &topology.regions {
+            for id in ids {
+                let skew = random.between(0, 2 * profile.skew_ms) as i64 - profile.skew_ms as i64;
+                let incarnation = random.between(1, 1 << 30) as u32;
+                nodes.insert(*id, Node::new(*id, *region, skew, incarnation));
+            }
+        }
+        let ids: Vec<NodeId> = nodes.keys().copied().collect();
+        let processes = (0..profile.processes)
+            .map(|id| Process::new(id, ids[id as usize % ids.len()]))
+            .collect();
+        let mut world = World {
+            now_us: 0,
+            queue: BinaryHeap::new(),
+            todos: BTreeMap::new(),
+            next_todo: 0,
+            random,
+            network: Network::new(profile.weather),
+            nodes,
+            topology,
+            rules,
+            generator: Generator::default(),
+            processes,
+            open: BTreeMap::new(),
+            next_op: 0,
+            nemesis: Nemesis::default(),
+            load_until_us: profile.load_us,
+            profile,
+            history: History::default(),
+            invariants: Invariants::default(),
+            notes: BTreeMap::new(),
+            failures: Vec::new(),
+            finals: BTreeMap::new(),
+            trace: 0,
+            steps: 0,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for id in &ids {
+            self.after(0, Todo::Restart(*id));
+        }
+        for index in 0..self.processes.len() {
+            let start = self.random.between(300_000, 900_000);
+            self.after(start, Todo::Act(index));
+        }
+        for (at, fault) in Nemesis::schedule(&mut self.random, &self.profile, &ids) {
+            self.after(at, Todo::Fault(fault));
+        }
+    }
+
+    /// Plans something.
+    pub fn after(&mut self, delay_us: u64, todo: Todo) {
+        let number = self.next_todo;
+        self.next_todo += 1;
+        self.queue.push(Reverse((self.now_us + delay_us, number)));
+        self.todos.insert(number, todo);
+    }
+
+    /// Lets everything happen up to a moment.
+    pub fn run_until(&mut self, until_us: u64) {
+        while let Some(Reverse((at, number))) = self.queue.peek().copied()
+            && at <= until_us
+        {
+            self.queue.pop();
+            self.now_us = at;
+            if let Some(todo) = self.todos.remove(&number) {
+                self.happen(todo);
+            }
+        }
+        self.now_us = until_us;
+    }
+
+    fn happen(&mut self, todo: Todo) {
+        match todo {
+            Todo::Arrive(node, envelope) => self.feed(node, Event::Received(*envelope)),
+            Todo::Release(node, life, said) => self.release(node, life, *said),
+            Todo::Wake(node, life) => {
+                let wanted = self.nodes.get(&node).map(|n| (n.life, n.wake_us));
+                if wanted == Some((life, Some(self.now_us))) {
+                    self.feed(node, Event::Tick);
+                }
+            }
+            Todo::Act(process) => self.act(process),
+            Todo::GiveUp(process, number) => self.give_up(process, number),
+            Todo::Ask(node, number, request) => self.ask(node, number, *request),
+            Todo::Answer(number, result) => self.answered(number, &result),
+            Todo::Fault(fault) => Nemesis::strike(self, &fault),
+            Todo::Restart(node) => self.restart(node),
+            Todo::Link(node, peer, up) => self.feed(
+                node,
+                match up {
+                    true => Event::LinkUp(peer),
+                    false => Event::LinkDown(peer),
+                },
+            ),
+        }
+    }
+
+    /// Feeds an event to a replica that is up, and plans what follows.
+    pub fn feed(&mut self, id: NodeId, event: Event) {
+        let now = self.now_us;
+        let Some(node) = self.nodes.get_mut(&id).filter(|n| n.replica.is_some()) else {
+            return;
+        };
+        self.steps += 1;
+        let (at_once, said) = node.step(now, event);
+        let (life, wake) = (node.life, node.wake_us);
+        for effect in at_once {
+            self.leave(id, effect);
+        }
+        if let Some(said) = said {
+            let node = self.nodes.get_mut(&id);
+            let Some(node) = node else { return };
+            let sync = match node.disk.is_clean() {
+                true => 0,
+                false => self.random.between(200, 2_000),
+            };
+            let at = (now + sync).max(node.release_us);
+            node.release_us = at;
+            self.after(at - now, Todo::Release(id, life, Box::new(said)));
+        }
+        if let Some(at) = wake {
+            let at = at.max(now + 1);
+            if let Some(node) = self.nodes.get_mut(&id) {
+                node.wake_us = Some(at);
+            }
+            self.after(at - now, Todo::Wake(id, life));
+        }
+    }
+
+    fn release(&mut self, id: NodeId, life: u64, said: Said) {
+        let Some(node) = self.nodes.get_mut(&id).filter(|n| n.life == life) else {
+            return;
+        };
+        if !self.profile.lying_sync {
+            node.disk.sync(said.group);
+            if let Some(sequence) = said.sequence.filter(|_| !self.profile.sequence_late) {
+                node.disk.write_sequence(sequence);
+            }
+        }
+        for effect in said.effects {
+            self.leave(id, effect);
+        }
+    }
+
+    /// An effect leaves its node.
+    fn leave(&mut self, from: NodeId, effect: Effect) {
+        match effect {
+            Effect::Send { to, envelope } => self.transmit(from, to, envelope),
+            Effect::Reply { id, result, .. } => {
+                self.mix_trace(id.0);
+                self.after(CLIENT_US, Todo::Answer(id.0, Box::new(result)));
+            }
+            Effect::Note(note) => *self.notes.entry(note).or_default() += 1,
+            Effect::Persist(_) | Effect::StoreSequence(_) | Effect::Wake(_) => {}
+        }
+    }
+
+    fn transmit(&mut self, from: NodeId, to: NodeId, envelope: Envelope) {
+        self.invariants.sent(&self.topology, &envelope);
+        self.mix_trace(
+            xxhash_rust::xxh3::xxh3_64(envelope.message.name().as_bytes()) ^ envelope.hlc.0,
+        );
+        if from == to {
+            self.after(0, Todo::Arrive(to, Box::new(envelope)));
+            return;
+        }
+        let region = |id: NodeId| self.nodes.get(&id).map_or(RegionId(0), |n| n.region);
+        let ends = ((from, region(from)), (to, region(to)));
+        for delay in self.network.arrivals(&mut self.random, ends.0, ends.1) {
+            self.after(delay, Todo::Arrive(to, Box::new(envelope.clone())));
+        }
+    }
+
+    fn mix_trace(&mut self, what: u64) {
+        self.trace = (self.trace ^ what ^ self.now_us)
+            .rotate_left(17)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    /// A fingerprint of everything that was said, when.
+    #[must_use]
+    pub fn trace(&self) -> u64 {
+        self.trace
+    }
+
+    /// Steps taken by all replicas.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    // --- nodes
+
+    /// Stops a node; it comes back after a while.
+    pub fn crash(&mut self, id: NodeId, tail: usize, back_after_us: u64) {
+        let Some(node) = self.nodes.get_mut(&id).filter(|n| n.replica.is_some()) else {
+            return;
+        };
+        node.crash(tail);
+        let peers: Vec<NodeId> = self.nodes.keys().copied().filter(|n| *n != id).collect();
+        for peer in peers {
+            let told = self.random.between(1_000, 200_000);
+            self.after(told, Todo::Link(peer, id, false));
+        }
+        self.after(back_after_us, Todo::Restart(id));
+    }
+
+    fn restart(&mut self, id: NodeId) {
+        let seed = self.random.below(u64::MAX);
+        let (topology, rules, now) = (self.topology.clone(), self.rules, self.now_us);
+        let hides = self.profile.hides_pending;
+        let Some(node) = self.nodes.get_mut(&id).filter(|n| n.replica.is_none()) else {
+            return;
+        };
+        node.disk.hides_pending = hides;
+        if let Err(error) = node.start(&topology, rules, now, seed) {
+            self.failures
+                .push(format!("node {} does not open: {error}", id.0));
+            return;
+        }
+        self.feed(id, Event::Started);
+        let peers: Vec<NodeId> = self.nodes.keys().copied().filter(|n| *n != id).collect();
+        for peer in peers {
+            self.after(50_000, Todo::Link(id, peer, true));
+            self.after(60_000, Todo::Link(peer, id, true));
+        }
+    }
+
+    /// Everything heals, every node comes back.
+    pub fn heal(&mut self) {
+        self.network.calm();
+        let down: Vec<NodeId> = self
+            .nodes
+            .values()
+            .filter(|n| n.replica.is_none())
+            .map(|n| n.id)
+            .collect();
+        for id in down {
+            self.after(0, Todo::Restart(id));
+        }
+    }
+
+    // --- clients
+
+    fn now_ns(&self) -> u64 {
+        self.now_us * 1000
+    }
+
+    fn act(&mut self, index: usize) {
+        if self.now_us >= self.load_until_us || self.processes[index].open.is_some() {
+            return;
+        }
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let hops = self.random.chance(self.profile.hop);
+        if let Some(node) = self.random.pick(&ids).copied().filter(|_| hops) {
+            self.processes[index].node = node;
+        }
+        let now_ns = self.now_ns();
+        let mix = self.profile.mix;
+        let process = &mut self.processes[index];
+        let made = self.generator.next(&mut self.random, process, mix, now_ns);
+        let Some((mut record, request)) = made else {
+            return;
+        };
+        self.next_op += 1;
+        let number = self.next_op;
+        record.node = Some(format!("n{}", process.node.0));
+        let node = process.node;
+        process.open = Some(Open {
+            number,
+            record,
+            request: request.clone(),
+        });
+        self.open.insert(number, index);
+        self.after(CLIENT_US, Todo::Ask(node, number, Box::new(request)));
+        self.after(PATIENCE_US, Todo::GiveUp(index, number));
+    }
+
+    fn ask(&mut self, id: NodeId, number: u64, mut request: Request) {
+        let Some(node) = self.nodes.get(&id) else {
+            return;
+        };
+        request.deadline = node.now(self.now_us).monotonic + Duration::from_millis(2_500);
+        self.feed(
+            id,
+            Event::Request {
+                id: OpId(number),
+                request,
+            },
+        );
+    }
+
+    fn answered(&mut self, number: u64, result: &Result<Reply, Refusal>) {
+        if let Some(record) = self.finals.remove(&number) {
+            self.finish_final(record, result);
+            return;
+        }
+        let Some(index) = self.open.remove(&number) else {
+            return;
+        };
+        let now_ns = self.now_ns();
+        let process = &mut self.processes[index];
+        let Some(mut open) = process.open.take() else {
+            return;
+        };
+        workload::complete(process, &mut open.record, result);
+        open.record.complete_ns = Some(now_ns);
+        self.watch(&open, result);
+        self.record(index, open.record);
+    }
+
+    fn watch(&mut self, open: &Open, result: &Result<Reply, Refusal>) {
+        use hansa_consistency::request::{Answer, Command, Level};
+        if let (Command::Get(row), Ok(reply)) = (&open.request.command, result)
+            && open.request.level != Level::Strong
+            && row.shard().keyspace == workload::REGISTERS
+            && let Answer::Read { etag, .. } = &reply.answer
+        {
+            self.invariants.shown(row, etag);
+        }
+    }
+
+    fn give_up(&mut self, index: usize, number: u64) {
+        let now_ns = self.now_ns();
+        let process = &mut self.processes[index];
+        if process
+            .open
+            .as_ref()
+            .is_none_or(|open| open.number != number)
+        {
+            return;
+        }
+        let Some(mut open) = process.open.take() else {
+            return;
+        };
+        self.open.remove(&number);
+        open.record.complete_ns = Some(now_ns);
+        open.record.error = Some("TIMEOUT".into());
+        open.record.status = match open.record.op.is_write() {
+            true => Status::Info,
+            false => Status::Fail,
+        };
+        self.record(index, open.record);
+    }
+
+    fn record(&mut self, index: usize, record: Record) {
+        self.generator.seen(&record);
+        if record.status == Status::Info && record.request_id.is_some() {
+            self.processes[index].retry = Some(record.clone());
+        }
+        self.history.records.push(record);
+        let think = self
+            .random
+            .between(self.profile.think_us / 4, self.profile.think_us);
+        self.after(think, Todo::Act(index));
+    }
+
+    // --- the end
+
+    /// Whether all replicas of every shard show equal digests.
+    #[must_use]
+    pub fn converged(&self) -> bool {
+        self.nodes.values().all(|n| n.replica.is_some())
+            && self.topology.shards().all(|shard| {
+                let mut digests = self
+                    .nodes
+                    .values()
+                    .map(|node| replica::digest(&node.disk, shard));
+                let first = digests.next();
+                digests.all(|digest| Some(&digest) == first.as_ref())
+            })
+    }
+
+    /// Records every key's final state in every region, and every node's digests.
+    pub fn record_finals(&mut self) {
+        let mut keys: Vec<String> = self
+            .history
+            .records
+            .iter()
+            .filter_map(|r| r.key.clone())
+            .collect();
+        keys.sort();
+        keys.dedup();
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let at = self.now_ns() + 1;
+        for id in &ids {
+            let Some(node) = self.nodes.get(id) else {
+                continue;
+            };
+            for shard in self.topology.shards() {
+                let digest = replica::digest(&node.disk, shard);
+                let mut record = Record::event(FINAL_PROCESS, Op::Digest, at);
+                record.node = Some(format!("n{}", id.0));
+                record.key = Some(format!("{}/{}", shard.keyspace.0, shard.index));
+                record.value = Some(Datum::Text(format!("{digest:x?}")));
+                record.status = Status::Ok;
+                record.complete_ns = Some(at);
+                self.history.records.push(record);
+            }
+        }
+        for key in keys {
+            for id in &ids {
+                self.ask_final(&key, *id);
+            }
+        }
+        self.run_until(self.now_us + 5_000_000);
+    }
+
+    fn ask_final(&mut self, key: &str, id: NodeId) {
+        let Some(request) = workload::final_request(key) else {
+            return;
+        };
+        self.next_op += 1;
+        let number = self.next_op;
+        let region = self.nodes.get(&id).map_or(0, |n| n.region.0);
+        let mut record = Record::event(FINAL_PROCESS, Op::Final, self.now_ns());
+        record.key = Some(key.to_owned());
+        record.region = Some(format!("r{region}"));
+        record.node = Some(format!("n{}", id.0));
+        self.finals.insert(number, record);
+        self.ask(id, number, request);
+    }
+
+    fn finish_final(&mut self, mut record: Record, result: &Result<Reply, Refusal>) {
+        record.complete_ns = Some(self.now_ns());
+        record.status = Status::Fail;
+        if let Ok(reply) = result {
+            record.status = Status::Ok;
+            workload::fill(&mut record, &reply.answer);
+            let counter = record
+                .key
+                .as_deref()
+                .is_some_and(|k| k.starts_with("counters/"));
+            if counter && record.value.is_none() {
+                record.value = Some(Datum::Integer(0));
+            }
+        }
+        self.history.records.push(record);
+    }
+
+    /// The faults that struck, for the record.
+    pub fn nemesis(&mut self) -> &mut Nemesis {
+        &mut self.nemesis
+    }
+
+    /// The cluster.
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+}
