@@ -57,6 +57,8 @@ pub struct ClockAhead {
 #[derive(Clone, Debug)]
 pub struct Clock {
     last: Hlc,
+    /// The newest value handed out; `last` may lie above it by what was taken over.
+    issued: Hlc,
     reserved: Hlc,
 }
 
@@ -65,6 +67,7 @@ impl Clock {
     pub fn resume(reserved: Hlc) -> Clock {
         Clock {
             last: reserved,
+            issued: Hlc::ZERO,
             reserved,
         }
     }
@@ -77,13 +80,20 @@ impl Clock {
     /// A new value above every earlier one.
     pub fn tick(&mut self, now: Now) -> Hlc {
         self.last = self.last.next().max(Hlc::from_ms(now.wall_ms));
+        self.issued = self.last;
         self.last
     }
 
     /// The value of this moment, without issuing a stamp: never goes back, may repeat.
     pub fn read(&mut self, now: Now) -> Hlc {
         self.last = self.last.max(Hlc::from_ms(now.wall_ms));
+        self.issued = self.last;
         self.last
+    }
+
+    /// A recent value within the reserved bound: handing it out makes nobody wait for a write.
+    pub fn within_reserve(&self) -> Hlc {
+        self.last.min(self.reserved)
     }
 
     /// Takes over a remote value: later ticks lie above it.
@@ -96,14 +106,14 @@ impl Clock {
         Ok(())
     }
 
-    /// The bound to write durably, and whether a value above the last written bound may already be
-    /// in use, so that nothing of this step may leave before the write is durable. `None` while the
+    /// The bound to write durably, and whether a value above the last written bound was already
+    /// handed out, so that nothing of this step may leave before the write is durable. `None` while the
     /// reserved bound covers the clock with half of [`CLOCK_RESERVE_MS`] to spare.
     pub fn reserve(&mut self) -> Option<(Hlc, bool)> {
         if self.last.plus_ms(CLOCK_RESERVE_MS / 2) <= self.reserved {
             return None;
         }
-        let urgent = self.last >= self.reserved;
+        let urgent = self.issued >= self.reserved;
         self.reserved = self.last.plus_ms(CLOCK_RESERVE_MS);
         Some((self.reserved, urgent))
     }
@@ -149,6 +159,21 @@ mod tests {
         assert!(clock.tick(at(1001)).ms() < 1010);
         assert!(clock.observe(at(1001), Hlc::from_ms(1500)).is_ok());
         assert!(clock.tick(at(1001)) > Hlc::from_ms(1500));
+    }
+
+    #[test]
+    fn a_value_within_the_reserve_is_never_urgent() {
+        let mut clock = Clock::resume(Hlc::ZERO);
+        clock.tick(at(1000));
+        assert!(matches!(clock.reserve(), Some((_, true))));
+        let durable = clock.within_reserve();
+        // Time and a remote value run past the bound, but nothing above it was handed out.
+        clock.observe(at(9000), Hlc::from_ms(9100)).unwrap();
+        assert!(clock.within_reserve() >= durable);
+        assert!(clock.within_reserve() < Hlc::from_ms(1000 + CLOCK_RESERVE_MS + 1));
+        assert!(matches!(clock.reserve(), Some((_, false))));
+        clock.read(at(12_000));
+        assert!(matches!(clock.reserve(), Some((_, true))));
     }
 
     #[test]

@@ -90,6 +90,9 @@ pub enum Message {
         run: Run,
         /// The sender's log is committed in its region up to here.
         committed: Seq,
+        /// The ends of the sender's other logs of the shard: whoever holds those and this run has
+        /// everything the sender wrote up to the run's last clock value.
+        others: Vec<Prefix>,
     },
     /// The sender's own log is committed up to here; to replicas of its region.
     Committed {

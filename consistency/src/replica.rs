@@ -349,7 +349,8 @@ impl Replica {
                 shard,
                 run,
                 committed,
-            } => self.on_append(turn, from, shard, run, committed),
+                others,
+            } => self.on_append(turn, from, shard, run, committed, &others),
             Message::Committed { shard, origin, seq } => {
                 self.on_committed(turn, shard, origin, seq);
             }

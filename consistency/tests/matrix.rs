@@ -9,6 +9,8 @@ mod support;
 
 #[cfg(test)]
 mod matrix {
+    use hansa_consistency::request::{Level, Reason};
+
     use super::support::Play;
 
     /// Runs each command and holds what it shows against the words wanted: all of them must appear.
@@ -46,7 +48,7 @@ mod matrix {
     fn eventual_write_session_read() {
         play(&[
             ("a put registers/k v1 level=eventual session=s", "written"),
-            ("a put registers/k v1 level=eventual", "written"),
+            ("a get registers/k level=eventual", "value v1"),
             ("b get registers/k level=session session=other", "nothing"),
             ("b get registers/k level=session session=s", "value v1"),
             ("c get registers/k level=session session=s", "value v1"),
@@ -63,7 +65,10 @@ mod matrix {
             ("a put registers/k v1 level=eventual", "written"),
             ("down a-b", ""),
             ("b get registers/k level=strong", "nothing & regions=b,c"),
-            ("c get registers/k level=strong", "value v1 & regions=a,c & absorbed"),
+            (
+                "c get registers/k level=strong",
+                "value v1 & regions=a,c & absorbed",
+            ),
             ("b get registers/k level=strong", "value v1 & regions=b,c"),
             ("isolate a", ""),
             ("b get registers/k level=strong", "value v1 & regions=b,c"),
@@ -76,9 +81,15 @@ mod matrix {
     fn session_write_eventual_read() {
         play(&[
             ("hold append,entries a>c", ""),
-            ("a put registers/cause v1 level=session session=s", "written"),
+            (
+                "a put registers/cause v1 level=session session=s",
+                "written",
+            ),
             ("b get registers/cause level=session session=s", "value v1"),
-            ("b put registers/effect v2 level=session session=s", "written"),
+            (
+                "b put registers/effect v2 level=session session=s",
+                "written",
+            ),
             ("tick 110ms", ""),
             ("c get registers/effect level=eventual", "value v2"),
             ("c get registers/cause level=eventual", "nothing"),
@@ -107,7 +118,10 @@ mod matrix {
             ("a get registers/k level=session session=reader", "value v2"),
             ("b get registers/k level=session session=reader", "value v2"),
             // Writes follow reads: what the reader writes has v2 as its past for everybody.
-            ("b put registers/k v3 level=session session=reader", "written"),
+            (
+                "b put registers/k v3 level=session session=reader",
+                "written",
+            ),
             ("tick 3s", ""),
             ("a get registers/k level=eventual", "value v3"),
             ("c get registers/k level=eventual", "value v3"),
@@ -123,9 +137,15 @@ mod matrix {
             ("a put registers/k v1 level=session session=s", "written"),
             ("down a-b", ""),
             ("b get registers/k level=strong", "nothing & regions=b,c"),
-            ("b get registers/k level=strong session=s within=1s", "SESSION_UNAVAILABLE & applied=no"),
+            (
+                "b get registers/k level=strong session=s within=1s",
+                "SESSION_UNAVAILABLE & applied=no",
+            ),
             ("release", ""),
-            ("b get registers/k level=strong session=s", "value v1 & absorbed"),
+            (
+                "b get registers/k level=strong session=s",
+                "value v1 & absorbed",
+            ),
             ("c get registers/k level=strong", "value v1"),
         ]);
     }
@@ -135,7 +155,10 @@ mod matrix {
     #[test]
     fn strong_put_eventual_read() {
         play(&[
-            ("a put registers/k v1 level=strong", "written & regions=a,b & trips=2"),
+            (
+                "a put registers/k v1 level=strong",
+                "written & regions=a,b & trips=2",
+            ),
             ("a get registers/k", "value v1 & took=0ms"),
             ("c get registers/k", "nothing"),
             ("tick 1s", ""),
@@ -168,7 +191,10 @@ mod matrix {
             ("c get registers/k level=strong", "value v2"),
             ("isolate c", ""),
             ("a put registers/k v3 level=strong", "written"),
-            ("c get registers/k level=strong", "QUORUM_UNREACHABLE & applied=no"),
+            (
+                "c get registers/k level=strong",
+                "QUORUM_UNREACHABLE & applied=no",
+            ),
             ("b get registers/k level=strong", "value v3"),
         ]);
     }
@@ -195,12 +221,18 @@ mod matrix {
     #[test]
     fn strong_cas_session_read() {
         play(&[
-            ("a cas registers/k absent v1 level=strong session=s", "written"),
+            (
+                "a cas registers/k absent v1 level=strong session=s",
+                "written",
+            ),
             ("c get registers/k level=session session=other", "nothing"),
             ("c get registers/k level=session session=s", "value v1"),
             ("hold append,entries a>b", ""),
             ("a put registers/k v2 level=strong", "written"),
-            ("c cas registers/k value:v1 v3 level=strong session=t", "CONDITION_FAILED & applied=no"),
+            (
+                "c cas registers/k value:v1 v3 level=strong session=t",
+                "CONDITION_FAILED & applied=no",
+            ),
             ("c get registers/k level=session session=t", "value v2"),
             ("b get registers/k level=session session=t", "value v2"),
         ]);
@@ -213,14 +245,44 @@ mod matrix {
         play(&[
             ("a put registers/k v1 level=strong etag=e", "written"),
             ("a cas registers/k etag:e v2 level=strong", "written"),
-            ("b cas registers/k etag:e v3 level=strong etag=f", "CONDITION_FAILED & applied=no"),
+            (
+                "b cas registers/k etag:e v3 level=strong etag=f",
+                "CONDITION_FAILED & applied=no",
+            ),
             ("c get registers/k level=strong", "value v2"),
             ("c cas registers/k etag:f v3 level=strong", "written"),
             ("b get registers/k level=strong", "value v3"),
             // An eventual write that the quorum knows makes the condition fail: it is absorbed first.
             ("a put registers/k v4 level=eventual", "written"),
-            ("a cas registers/k value:v3 v5 level=strong", "CONDITION_FAILED"),
+            (
+                "a cas registers/k value:v3 v5 level=strong",
+                "CONDITION_FAILED",
+            ),
             ("b get registers/k level=strong", "value v4"),
         ]);
+    }
+
+    /// The document lists every reason for which a request is refused, and every cell by its test.
+    #[test]
+    fn the_document_names_every_reason_and_every_cell() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let document =
+            std::fs::read_to_string(folder.join("../docs/consistency-model.md")).unwrap();
+        for reason in Reason::ALL {
+            let row = format!("\n| `{}` |", reason.name());
+            assert!(document.contains(&row), "{} is missing", reason.name());
+        }
+        for write in [
+            "eventual_write",
+            "session_write",
+            "strong_put",
+            "strong_cas",
+        ] {
+            for level in [Level::Eventual, Level::Session, Level::Strong] {
+                let cell = format!("{write}_{}_read", level.name());
+                assert!(document.contains(&cell), "{cell} is missing");
+                assert!(include_str!("matrix.rs").contains(&format!("fn {cell}()")));
+            }
+        }
     }
 }

@@ -8,21 +8,29 @@ use hansa_consistency::effect::Note;
 use hansa_consistency::rules::Rules;
 
 use crate::history::Status;
+use crate::sim::profile::{Profile, Shape};
 use crate::sim::{self, Run};
+use clap::ValueEnum;
 
 /// Runs seeds of the simulator on all cores and reports; `true` when nothing was violated.
 ///
 /// # Errors
 /// When the history cannot be written.
-pub fn sim(first: u64, count: u64, detailed: bool, history: Option<File>) -> anyhow::Result<bool> {
+pub fn sim(
+    first: u64,
+    count: u64,
+    shape: Option<Shape>,
+    detailed: bool,
+    history: Option<File>,
+) -> anyhow::Result<bool> {
     let begun = Instant::now();
     quiet_panics();
     let mut totals = Totals::default();
     let mut last = None;
-    for run in in_parallel(first, count) {
+    for run in in_parallel(first, count, shape) {
         totals.add(&run);
         if !run.violations.is_empty() {
-            print_violations(&run);
+            print_violations(&run, shape);
         }
         if detailed {
             println!("seed {} trace {:016x}", run.seed, run.trace);
@@ -42,7 +50,7 @@ fn quiet_panics() {
 }
 
 /// Runs seeds on as many threads as there are cores; results come in order of the seeds.
-fn in_parallel(first: u64, count: u64) -> impl Iterator<Item = Run> {
+fn in_parallel(first: u64, count: u64, shape: Option<Shape>) -> impl Iterator<Item = Run> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let (sender, receiver) = std::sync::mpsc::sync_channel(64);
     for thread in 0..threads {
@@ -52,7 +60,13 @@ fn in_parallel(first: u64, count: u64) -> impl Iterator<Item = Run> {
                 .skip(thread as usize)
                 .step_by(threads as usize)
             {
-                if sender.send(sim::run(seed, Rules::default())).is_err() {
+                let bend = |profile: &mut Profile| {
+                    if let Some(shape) = shape {
+                        shape.bend(profile);
+                    }
+                };
+                let run = sim::run_shaped(seed, Rules::default(), bend);
+                if sender.send(run).is_err() {
                     return;
                 }
             }
@@ -73,7 +87,7 @@ fn in_parallel(first: u64, count: u64) -> impl Iterator<Item = Run> {
     })
 }
 
-fn print_violations(run: &Run) {
+fn print_violations(run: &Run, shape: Option<Shape>) {
     println!("seed {}:", run.seed);
     for (property, explanation) in &run.violations {
         println!(
@@ -81,10 +95,10 @@ fn print_violations(run: &Run) {
             explanation.replace('\n', "\n    ")
         );
     }
-    println!(
-        "  replay: hansa-jepsen sim --seed {} --history history.jsonl",
-        run.seed
-    );
+    let shape = shape.and_then(|shape| Some(shape.to_possible_value()?.get_name().to_owned()));
+    let shape = shape.map_or_else(String::new, |name| format!(" --shape {name}"));
+    let seed = run.seed;
+    println!("  replay: hansa-jepsen sim --seed {seed}{shape} --history history.jsonl");
 }
 
 /// Sums over runs.
@@ -137,4 +151,35 @@ impl Totals {
             self.violated, self.runs
         );
     }
+}
+
+/// Breaks one rule after the other and reports what caught it; `true` when none escaped.
+#[cfg(feature = "mutants")]
+#[must_use]
+pub fn mutants(budget: u64, only: Option<&str>) -> bool {
+    use crate::sim::mutants::Candidate;
+    use hansa_consistency::rules::Mutant;
+    quiet_panics();
+    let mut candidates: Vec<Candidate> = Mutant::ALL.into_iter().map(Candidate::of).collect();
+    candidates.push(Candidate::lying_sync());
+    candidates.retain(|c| only.is_none_or(|part| c.name.contains(part)));
+    let mut caught = 0;
+    for candidate in &candidates {
+        let begun = Instant::now();
+        let outcome = candidate.catch(0, budget);
+        caught += usize::from(outcome.is_some());
+        let seconds = begun.elapsed().as_secs_f64();
+        match outcome {
+            Some(found) => println!(
+                "{:<36} caught by {:<20} after {:>5} runs, {seconds:.1} s",
+                candidate.name, found.by, found.after
+            ),
+            None => println!(
+                "{:<36} ESCAPED {budget} runs, {seconds:.1} s",
+                candidate.name
+            ),
+        }
+    }
+    println!("caught {caught} of {}", candidates.len());
+    caught == candidates.len()
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use hansa_jepsen::commands;
+use hansa_jepsen::sim::profile::Shape;
 
 #[derive(Parser)]
 #[command(version, about, after_help = EXAMPLES)]
@@ -34,9 +35,22 @@ enum Command {
         /// The first seed.
         #[arg(long, default_value_t = 1)]
         from: u64,
+        /// Bend the runs' shapes towards something.
+        #[arg(long)]
+        shape: Option<Shape>,
         /// Write the history of the (last) run to this file, as JSON lines.
         #[arg(long)]
         history: Option<PathBuf>,
+    },
+    /// Breaks the protocol's rules on purpose, one at a time, and reports which checker caught it.
+    #[cfg(feature = "mutants")]
+    Mutants {
+        /// Runs (or schedules of the register model, times 20) per mutant at most.
+        #[arg(long, default_value_t = 2000)]
+        budget: u64,
+        /// Only mutants whose name contains this.
+        #[arg(long)]
+        only: Option<String>,
     },
 }
 
@@ -57,6 +71,7 @@ fn run(args: Args) -> anyhow::Result<bool> {
             seeds,
             seed,
             from,
+            shape,
             history,
         } => {
             let file = history.map(File::create).transpose()?;
@@ -64,7 +79,9 @@ fn run(args: Args) -> anyhow::Result<bool> {
                 Some(seed) => (seed, 1),
                 None => (from, seeds),
             };
-            commands::sim(first, count, seed.is_some(), file)
+            commands::sim(first, count, shape, seed.is_some(), file)
         }
+        #[cfg(feature = "mutants")]
+        Command::Mutants { budget, only } => Ok(commands::mutants(budget, only.as_deref())),
     }
 }

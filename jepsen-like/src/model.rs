@@ -3,7 +3,7 @@
 //! The simulator runs whole replicas; this model runs one row's ballots and nothing else, so it reaches schedules in
 //! microseconds that the simulator meets once in a night. It drives the product's own arithmetic
 //! (`hansa_consistency::register`, `quorum`, `record`, `value`); the coordinator around it, which lives in
-//! `hansa_consistency::replica`, is repeated here in its shortest form ([`proposer`], [`reading`], [`voter`]).
+//! `hansa_consistency::replica`, is repeated here in its shortest form (`proposer`, `reading`, `voter`).
 //!
 //! A schedule: three regions with one or three acceptors each, three proposers, four clients with up to eleven strong
 //! calls, up to five eventual writes. The network loses 6 %, doubles 4 % and reorders; nodes crash; clients ask again
@@ -15,7 +15,8 @@
 //! * S1: a ballot carries one value. S3: chosen values form a chain. S6: each call takes effect once.
 //! * S4 and S5: the calls are linearizable, eventual writes joining as an environment, failed conditions as reads.
 //! * S7: the eventual view shows nothing unchosen. S8: in quiet a read is answered.
-//! * Replies cover the causes of what they show, and etags never go back.
+//! * Replies cover the causes of what they show, etags never go back, and (E1) no reply lacks an eventual write that
+//!   its session's coordinator had applied, nor the last read any at all.
 
 mod calls;
 mod causes;

@@ -7,6 +7,8 @@
 
 pub mod disk;
 pub mod invariants;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod nemesis;
 pub mod network;
 pub mod node;
@@ -109,7 +111,10 @@ fn simulate(seed: u64, profile: Profile, rules: Rules) -> Run {
             .map(|v| named("invariant", v)),
     );
     if !converged {
-        let text = "replicas were not equal a minute after everything had healed".to_owned();
+        let mut text = "replicas were not equal a minute after everything had healed".to_owned();
+        for status in world.statuses() {
+            text += &format!("\n{status:?}");
+        }
         violations.push(("converges".into(), text));
     }
     violations.extend(judge(&world.history));

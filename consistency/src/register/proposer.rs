@@ -105,6 +105,13 @@ impl Attempt {
 }
 
 impl Base {
+    /// Takes in what the coordinator itself has applied. Its own promise need not be among the quorum's, yet a session
+    /// counts on what its coordinator covers (DESIGN 4.1, 1).
+    pub fn absorb(&mut self, own: &Eventual, rules: Rules) {
+        self.absorbed |= self.value.lacks(&own.state);
+        self.value.absorb(&own.state, &own.context, rules);
+    }
+
     /// Applies a group: the value to propose under the attempt's ballot, and the outcomes to
     /// reply with once it is chosen.
     pub fn propose(

@@ -96,18 +96,22 @@ impl Reading {
             || answers().all(|a| a.accepted == accepted)
             || (trusts_commit && chosen >= accepted)
             || rules.broken(Mutant::ReadWithoutProof);
-        if !proven {
-            return Decision::Resend(accepted, value);
+        let behind = self.eventual().any(|e| value.lacks(&e.state));
+        match (proven, behind) {
+            (true, false) => Decision::Chosen(accepted, value),
+            (false, false) => Decision::Resend(accepted, value),
+            (true, true) => self.with_eventual(accepted, value, rules),
+            // Sent again, the value would still lack it: a read returns all that its quorum holds.
+            (false, true) => Decision::Absorb,
         }
-        self.with_eventual(accepted, value, rules)
     }
 
-    /// A proven value is returned only if it contains all eventual state of the quorum.
+    fn eventual(&self) -> impl Iterator<Item = &Eventual> {
+        self.answers.values().filter_map(|a| a.eventual.as_ref())
+    }
+
+    /// A proven value lacks eventual state of the quorum: it is not returned as it is.
     fn with_eventual(&self, ballot: Ballot, value: Arc<StrongValue>, rules: Rules) -> Decision {
-        let eventual = || self.answers.values().filter_map(|a| a.eventual.as_ref());
-        if !eventual().any(|e| value.lacks(&e.state)) {
-            return Decision::Chosen(ballot, value);
-        }
         let agreed = self.answers.values().all(|a| {
             let first = self
                 .answers
@@ -120,7 +124,7 @@ impl Reading {
             || (rules.broken(Mutant::QuorumEqualityInsteadOfAbsorption) && agreed);
         if joins {
             let mut joined = value.as_ref().clone();
-            for e in eventual() {
+            for e in self.eventual() {
                 joined.absorb(&e.state, &e.context, rules);
             }
             return Decision::Chosen(ballot, Arc::new(joined));

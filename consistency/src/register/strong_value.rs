@@ -318,8 +318,13 @@ impl StrongValue {
         })
     }
 
-    fn remember(&mut self, id: RequestId, outcome: Outcome, place: Place) {
+    fn remember(&mut self, mut id: RequestId, outcome: Outcome, place: Place) {
         let hlc = place.hlc;
+        if let Some(known) = self.dedup.get(&id.session) {
+            // One entry stands for all of its session's requests, whatever clock each was issued by:
+            // when it is evicted, the floor must cover them all.
+            id.issued = id.issued.max(known.id.issued);
+        }
         self.dedup
             .insert(id.session, Remembered { id, outcome, hlc });
         while self.dedup.len() > place.dedup_sessions {
@@ -445,3 +450,6 @@ impl Encode for StrongValue {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

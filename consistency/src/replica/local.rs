@@ -324,7 +324,8 @@ impl Replica {
             answer,
             level: request.level,
             context,
-            hlc: self.reply_hlc(turn),
+            // A read must not wait for a sync only because time has passed.
+            hlc: self.clock.within_reserve(),
             receipt: Receipt {
                 staleness: self.staleness(turn.now.monotonic, shard),
                 replicas: vec![self.me.node],

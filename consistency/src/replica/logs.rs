@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::codec::Encode;
 use crate::effect::Note;
 use crate::key::{NodeId, RegionId, ShardId};
-use crate::message::{Message, Run};
+use crate::message::{Message, Prefix, Run};
 use crate::port::{Damaged, Family, Reader};
 use crate::quorum::majority;
 use crate::record::{Change, Entry, Record};
@@ -87,6 +87,7 @@ impl Replica {
             return;
         };
         let committed = held.applied(origin);
+        let others = held.other_ends(origin);
         let neighbours = held.voters.regions().get(&self.me.region);
         let mut messages = Vec::new();
         for node in neighbours.into_iter().flatten().copied() {
@@ -112,6 +113,7 @@ impl Replica {
                         shard,
                         run,
                         committed,
+                        others: others.clone(),
                     },
                 ));
             }
@@ -156,6 +158,7 @@ impl Replica {
             return;
         };
         let committed = held.applied(origin);
+        let others = held.other_ends(origin);
         let targets: Vec<(NodeId, bool)> = held
             .voters
             .regions()
@@ -182,6 +185,7 @@ impl Replica {
                         entries: entries.clone(),
                     },
                     committed,
+                    others: others.clone(),
                 },
             };
             self.send(turn, node, message);
@@ -237,15 +241,20 @@ impl Replica {
         shard: ShardId,
         run: Run,
         committed: Seq,
+        others: &[Prefix],
     ) {
         let origin = run.origin;
-        if origin.node != from || !self.shards.contains_key(&shard) {
+        if origin.node != from || run.entries.is_empty() || !self.shards.contains_key(&shard) {
             return;
         }
+        let last = run.first + run.entries.len() as Seq - 1;
         let near = self.topology.region_of(from) == Some(self.me.region);
         let committed = if near { committed } else { Seq::MAX };
         if !self.take_run(turn, shard, run, committed) {
             self.pull(turn, from, shard);
+        }
+        if let Some(held) = self.shards.get_mut(&shard) {
+            held.learn_safe_time(origin, last, others);
         }
         self.acknowledge(turn, shard, origin);
         self.progressed(turn, shard);

@@ -25,12 +25,11 @@ impl Replica {
         let Some(held) = self.shards.get(&shard) else {
             return Hlc::ZERO;
         };
-        let applied = held.last_hlc(node);
         if node == self.me.node {
             let uncommitted = held.uncommitted.values().map(|entry| entry.hlc).min();
             return match (self.standing == Standing::Lost, uncommitted) {
-                // The end of the own log is unknown: only what is here counts.
-                (true, _) => applied,
+                // The end of the own log is unknown: nothing is sure.
+                (true, _) => Hlc::ZERO,
                 (false, None) => Hlc(u64::MAX),
                 (false, Some(first)) => Hlc(first.0 - 1),
             };
@@ -40,7 +39,7 @@ impl Replica {
             .peers
             .get(&node)
             .map_or(Hlc::ZERO, |p| p.known(shard).hlc);
-        applied.max(relayed).max(known)
+        relayed.max(known)
     }
 
     /// The regions in which a context is not covered yet, with the value wanted.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::clock::Hlc;
 use crate::codec::{Decoded, Decoder, Encode, Encoder};
 use crate::key::NodeId;
+use crate::message::Prefix;
 use crate::quorum::Voters;
 use crate::record::Entry;
 use crate::request::{Refusal, Reply};
@@ -81,14 +82,31 @@ impl Shard {
         self.logs.get(&origin).map_or(0, |log| log.applied)
     }
 
-    /// The clock of the last applied entry of any of a node's origins.
-    pub(super) fn last_hlc(&self, node: NodeId) -> Hlc {
+    /// How far every other log of an origin's node was written, as its node knows.
+    pub(super) fn other_ends(&self, origin: Origin) -> Vec<Prefix> {
         self.logs
             .iter()
-            .filter(|(origin, _)| origin.node == node)
-            .map(|(_, log)| log.hlc)
-            .max()
-            .unwrap_or(Hlc::ZERO)
+            .filter(|(other, log)| other.node == origin.node && **other != origin && log.logged > 0)
+            .map(|(other, log)| Prefix {
+                origin: *other,
+                seq: log.logged,
+            })
+            .collect()
+    }
+
+    /// Entries of a node arrived up to `last`: if those and its other logs are applied, everything the
+    /// node wrote up to that entry's clock is here. The last applied entry alone would not tell: a node
+    /// may have written to another log before.
+    pub(super) fn learn_safe_time(&mut self, origin: Origin, last: Seq, others: &[Prefix]) {
+        let complete = |prefix: &Prefix| self.applied(prefix.origin) >= prefix.seq;
+        let Some(log) = self.logs.get(&origin).filter(|log| log.applied >= last) else {
+            return;
+        };
+        if others.iter().all(complete) {
+            let hlc = log.hlc;
+            let known = self.relayed.entry(origin.node).or_default();
+            *known = (*known).max(hlc);
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use crate::limits::{
 use crate::message::{Message, Vote};
 use crate::quorum::{Tally, majority};
 use crate::record::{Change, Entry};
+use crate::register::proposer::Eventual;
 use crate::register::strong_value::Place;
 use crate::register::{Action, Attempt, Operation, Outcome, Promise, StrongValue};
 use crate::request::{Answer, Command, Level, Reason, Receipt, Refusal, Reply};
@@ -261,7 +262,8 @@ impl Replica {
     /// A fresh conversation for the row's group, with its own patience.
     fn next_round_for(&mut self, turn: &Turn<'_>, row: &Row) -> u64 {
         let round = self.fresh_round();
-        let patience = self.attempt_patience(turn.now.monotonic, row.shard());
+        let attempts = self.coordinators.get(row).map_or(0, |c| c.attempts);
+        let patience = self.attempt_patience(turn.now.monotonic, row.shard(), attempts);
         self.set_timer(
             turn.now.monotonic + patience,
             Timer::Attempt(row.clone(), round),
@@ -331,9 +333,6 @@ impl Replica {
         let Some(base) = attempt.promise(from, promise, &voters, rules) else {
             return;
         };
-        if base.absorbed {
-            turn.note(Note::Absorbed);
-        }
         self.propose(turn, &row, ballot, base);
     }
 
@@ -343,8 +342,14 @@ impl Replica {
         turn: &mut Turn<'_>,
         row: &Row,
         ballot: Ballot,
-        base: crate::register::Base,
+        mut base: crate::register::Base,
     ) {
+        if let Some(own) = self.own_eventual(turn, row) {
+            base.absorb(&own, self.rules);
+        }
+        if base.absorbed {
+            turn.note(Note::Absorbed);
+        }
         // Whoever gave up meanwhile was told that nothing was applied.
         self.prune_group(row);
         if self
@@ -402,6 +407,15 @@ impl Replica {
                 value: value.clone(),
             });
         }
+    }
+
+    /// What this coordinator itself has applied to a row: a session may count on it.
+    pub(super) fn own_eventual(&self, turn: &Turn<'_>, row: &Row) -> Option<Eventual> {
+        let record = self.record(turn, row).ok().flatten()?;
+        Some(Eventual {
+            context: record.context(),
+            state: record.state,
+        })
     }
 
     fn place(&mut self, turn: &Turn<'_>, row: &Row, ballot: Ballot) -> Place {
@@ -627,6 +641,9 @@ impl Replica {
     /// An attempt has lasted long enough: votes were lost. A new ballot.
     pub(super) fn on_attempt_timer(&mut self, turn: &mut Turn<'_>, row: &Row, round: u64) {
         if self.proposals.contains_key(&round) {
+            if let Some(coordinator) = self.coordinators.get_mut(row) {
+                coordinator.attempts += 1;
+            }
             self.begin_attempt(turn, row);
         }
     }
@@ -657,7 +674,7 @@ impl Replica {
             .filter_map(|(_, nodes)| {
                 let peers = nodes.iter().filter_map(|node| self.peers.get(node));
                 peers
-                    .filter(|p| p.reachable(now))
+                    .filter(|p| p.reachable(now) && p.votes)
                     .map(|p| p.round_trip())
                     .min()
             })
@@ -670,10 +687,16 @@ impl Replica {
         }
     }
 
-    /// How long one attempt of a conversation with a quorum lasts.
-    pub(super) fn attempt_patience(&self, now: Duration, shard: ShardId) -> Duration {
+    /// How long one attempt of a conversation with a quorum lasts; longer after earlier ones failed, in
+    /// case the round trip is estimated too short.
+    pub(super) fn attempt_patience(
+        &self,
+        now: Duration,
+        shard: ShardId,
+        attempts: u32,
+    ) -> Duration {
         let round_trips = self.quorum_round_trip(now, shard) * ATTEMPT_ROUND_TRIPS;
-        round_trips.max(Duration::from_millis(ATTEMPT_MS_MIN))
+        round_trips.max(Duration::from_millis(ATTEMPT_MS_MIN)) * 2u32.pow(attempts.min(3))
     }
 
     /// Refuses every strong request whose quorum is gone: at once, not at its deadline.

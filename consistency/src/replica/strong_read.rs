@@ -25,6 +25,10 @@ pub(super) struct StrongRead {
     /// The unproven value that is being sent again.
     helped: Option<Helped>,
     round_trips: u8,
+    /// Rounds that lasted too long before this one.
+    attempts: u32,
+    /// Until when this round may last.
+    until: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -38,6 +42,10 @@ impl Replica {
     /// Begins a strong read. If eventual state beyond the own slot is known here already, it is
     /// proposed at once: asking first would only cost a round trip more.
     pub(super) fn begin_read(&mut self, turn: &mut Turn<'_>, id: JobId, row: Row) {
+        self.begin_read_again(turn, id, row, 0);
+    }
+
+    fn begin_read_again(&mut self, turn: &mut Turn<'_>, id: JobId, row: Row, attempts: u32) {
         let slot = match self.load_slot(turn, &row) {
             Ok(slot) => slot,
             Err(damage) => {
@@ -59,14 +67,17 @@ impl Replica {
             return;
         }
         let round = self.fresh_round();
-        let patience = self.attempt_patience(turn.now.monotonic, row.shard());
-        self.set_timer(turn.now.monotonic + patience, Timer::Read(round));
+        let until =
+            turn.now.monotonic + self.attempt_patience(turn.now.monotonic, row.shard(), attempts);
+        self.set_timer(until, Timer::Read(round));
         let read = StrongRead {
             job: id,
             row: row.clone(),
             reading: Reading::default(),
             helped: None,
             round_trips: 1,
+            attempts,
+            until,
         };
         self.reads.insert(round, read);
         let vote = self.vote(&row, round);
@@ -115,7 +126,15 @@ impl Replica {
         };
         match read.reading.answer(from, answer, &voters, self.rules) {
             Decision::Wait => {}
-            Decision::Chosen(ballot, value) => self.finish_read(turn, vote.round, ballot, &value),
+            Decision::Chosen(ballot, value) => {
+                // The own answer need not be among the quorum's, yet a session counts on it.
+                let own = self.own_eventual(turn, &vote.row);
+                let lacks = own.is_some_and(|own| value.lacks(&own.state));
+                match lacks && !self.reads_without_absorbing() {
+                    true => self.propose_read(turn, vote.round),
+                    false => self.finish_read(turn, vote.round, ballot, &value),
+                }
+            }
             Decision::Resend(ballot, value) => self.help(turn, vote.round, ballot, value),
             Decision::Absorb => self.propose_read(turn, vote.round),
         }
@@ -144,7 +163,13 @@ impl Replica {
             value: value.clone(),
             votes: votes.clone(),
         });
-        let row = read.row.clone();
+        let (row, attempts) = (read.row.clone(), read.attempts);
+        let now = turn.now.monotonic;
+        let until = now + self.attempt_patience(now, row.shard(), attempts);
+        self.set_timer(until, Timer::Read(round));
+        if let Some(read) = self.reads.get_mut(&round) {
+            read.until = until;
+        }
         let vote = self.vote(&row, round);
         let held = self.shards.get(&row.shard());
         let voters: Vec<NodeId> = held.map_or_else(Vec::new, |h| h.voters.nodes().collect());
@@ -256,7 +281,10 @@ impl Replica {
 
     /// A read has lasted long enough: answers were lost.
     pub(super) fn on_read_timer(&mut self, turn: &mut Turn<'_>, round: u64) {
-        self.restart_read(turn, round);
+        let now = turn.now.monotonic;
+        if self.reads.get(&round).is_some_and(|read| read.until <= now) {
+            self.restart_read(turn, round);
+        }
     }
 
     fn restart_read(&mut self, turn: &mut Turn<'_>, round: u64) {
@@ -264,7 +292,7 @@ impl Replica {
             && let Some(job) = self.jobs.get_mut(&read.job)
         {
             job.round_trips = job.round_trips.saturating_add(read.round_trips);
-            self.begin_read(turn, read.job, read.row);
+            self.begin_read_again(turn, read.job, read.row, read.attempts + 1);
         }
     }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use hansa_consistency::register::Operation;
 use hansa_consistency::session::Context;
 use hansa_consistency::topology::ValueType;
+use hansa_consistency::version::Dot;
 
 /// Names what wrote a register row: call `i` makes version `i + 1`, eventual write `k` makes
 /// [`EVENTUAL`]` + k`.
@@ -86,15 +87,23 @@ pub(super) struct Call {
     pub(super) invoked: u64,
     /// The first reply; without one it may take effect at any time or never.
     pub(super) reply: Option<Reply>,
+    /// The client's own eventual writes, as bits, that every node had applied when it was asked.
+    pub(super) covered: u32,
 }
 
 /// One eventual write.
 #[derive(Clone, Debug)]
 pub(super) struct EventualWrite {
+    /// Who wrote.
+    pub(super) client: usize,
+    /// Its log entry.
+    pub(super) dot: Dot,
     /// When.
     pub(super) invoked: u64,
     /// What its session has seen afterwards: its causes and itself.
     pub(super) context: Context,
+    /// The version it made, on a register.
+    pub(super) etag: Bytes,
 }
 
 /// Everything clients did in a schedule.

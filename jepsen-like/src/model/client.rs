@@ -142,6 +142,7 @@ impl World {
             operation,
             invoked: self.now,
             reply: None,
+            covered: u32::MAX,
         });
         self.submit(client, index, at);
         index
@@ -151,7 +152,10 @@ impl World {
     fn submit(&mut self, client: usize, call: usize, at: usize) {
         self.clients[client].asked = self.now;
         self.clients[client].attempts += 1;
-        let action = self.history.calls[call].action;
+        let covered = self.own_writes_at(client, at);
+        let asked = &mut self.history.calls[call];
+        asked.covered &= covered;
+        let action = asked.action;
         self.trace.note(self.now, (b'I', client, call, at), || {
             format!("client {client} asks n{at}: call {call} {action:?}")
         });

@@ -65,6 +65,16 @@ impl World {
         true
     }
 
+    /// Every replica applies every entry.
+    pub(super) fn ship_all(&mut self) {
+        let origins: Vec<Origin> = self.logs.keys().copied().collect();
+        for at in 0..self.nodes.len() {
+            for origin in &origins {
+                while self.apply_next(at, *origin) {}
+            }
+        }
+    }
+
     /// An eventual write by a client at a node.
     pub(super) fn write_eventually(&mut self, client: usize, at: usize) {
         let k = self.history.eventual.len();
@@ -83,20 +93,35 @@ impl World {
         let Some(state) = state else {
             return;
         };
+        let etag = state.etag();
         if self.shape.value_type == ValueType::Register {
-            self.ledger.name(&state.etag(), EVENTUAL + k as Version);
+            self.ledger.name(&etag, EVENTUAL + k as Version);
         }
         let deps = self.clients[client].context.clone();
         let region = node.region;
         self.clients[client].context.raise(region, hlc);
         self.history.eventual.push(EventualWrite {
+            client,
+            dot,
             invoked: self.now,
             context: self.clients[client].context.clone(),
+            etag,
         });
         self.trace.note(self.now, (b'V', at, k), || {
             format!("client {client} writes eventually at n{at}: write {k}")
         });
         self.append(at, hlc, (state, Ballot::ZERO), deps);
+    }
+
+    /// A client's own eventual writes that a node has applied, as bits.
+    pub(super) fn own_writes_at(&self, client: usize, at: usize) -> u32 {
+        let applied = |dot: &Dot| {
+            let applied = self.nodes[at].applied.get(&dot.origin);
+            applied.is_some_and(|count| *count as u64 >= dot.seq)
+        };
+        let writes = self.history.eventual.iter().enumerate();
+        let own = writes.filter(|(_, w)| w.client == client && applied(&w.dot));
+        own.map(|(k, _)| 1 << k).sum()
     }
 
     /// An eventual read at a node.

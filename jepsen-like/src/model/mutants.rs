@@ -7,75 +7,77 @@ use hansa_consistency::rules::Rules;
 /// The rules that the model is responsible for, each with what goes wrong without it.
 #[must_use]
 pub fn mutants() -> Vec<(Mutant, &'static str)> {
-    vec![
-        (Mutant::DoubleBallot, "a ballot carries two values"),
-        (
-            Mutant::MergeAtAccept,
-            "the eventual view shows an unchosen write",
-        ),
-        (Mutant::NoDedup, "a retried call takes effect twice"),
-        (
-            Mutant::DedupFloorNotRaised,
-            "a retry that memory lost takes effect twice",
-        ),
-        (
-            Mutant::ReadQuorumOne,
-            "a read misses a write answered before it",
-        ),
-        (
-            Mutant::PrepareQuorumOne,
-            "a write is made from a value that lacks a chosen one",
-        ),
-        (
-            Mutant::PromiseIgnored,
-            "a value is chosen behind a later one's back",
-        ),
-        (
-            Mutant::PromiseNotDurable,
-            "a crash lets a value in behind a later one's back",
-        ),
-        (
-            Mutant::ReadWithoutProof,
-            "a read shows a value that is never chosen",
-        ),
-        (
-            Mutant::CasFalseFromCache,
-            "a condition is judged on a stale value",
-        ),
-        (
-            Mutant::CasFalseAfterPrepare,
-            "a condition is judged on a value that is never chosen",
-        ),
-        (
-            Mutant::StrongReadJoinsEventual,
-            "a read shows what a later strong operation does not",
-        ),
-        (
-            Mutant::QuorumEqualityInsteadOfAbsorption,
-            "a read shows what a later strong operation does not",
-        ),
-        (
-            Mutant::CommitAboveProves,
-            "the proof of one ballot is taken for that of another",
-        ),
-        (
-            Mutant::EpochsCountedTogether,
-            "an acceptor that lost its vote counts beside one that got it",
-        ),
-        (
-            Mutant::StrongIncrementsOnOwnActor,
-            "strong and eventual increments hide each other",
-        ),
-        (
-            Mutant::GroupSharesDot,
-            "two writes of a group share one version",
-        ),
-        (
-            Mutant::StrongValueWithoutDeps,
-            "a reply lacks the causes of what it shows",
-        ),
-    ]
+    MUTANTS.to_vec()
 }
+
+const MUTANTS: &[(Mutant, &str)] = &[
+    (Mutant::DoubleBallot, "a ballot carries two values"),
+    (
+        Mutant::MergeAtAccept,
+        "the eventual view shows an unchosen write",
+    ),
+    (Mutant::NoDedup, "a retried call takes effect twice"),
+    (
+        Mutant::DedupFloorNotRaised,
+        "a retry that memory lost takes effect twice",
+    ),
+    (
+        Mutant::ReadQuorumOne,
+        "a read misses a write answered before it",
+    ),
+    (
+        Mutant::PrepareQuorumOne,
+        "a write is made from a value that lacks a chosen one",
+    ),
+    (
+        Mutant::PromiseIgnored,
+        "a value is chosen behind a later one's back",
+    ),
+    (
+        Mutant::PromiseNotDurable,
+        "a crash lets a value in behind a later one's back",
+    ),
+    (
+        Mutant::ReadWithoutProof,
+        "a read shows a value that is never chosen",
+    ),
+    (
+        Mutant::CasFalseFromCache,
+        "a condition is judged on a stale value",
+    ),
+    (
+        Mutant::CasFalseAfterPrepare,
+        "a condition is judged on a value that is never chosen",
+    ),
+    (
+        Mutant::StrongReadJoinsEventual,
+        "a read shows what a later strong operation does not",
+    ),
+    (
+        Mutant::QuorumEqualityInsteadOfAbsorption,
+        "a read shows what a later strong operation does not",
+    ),
+    (
+        Mutant::CommitAboveProves,
+        "the proof of one ballot is taken for that of another",
+    ),
+    (
+        Mutant::EpochsCountedTogether,
+        "an acceptor that lost its vote counts beside one that got it",
+    ),
+    (
+        Mutant::StrongIncrementsOnOwnActor,
+        "strong and eventual increments hide each other",
+    ),
+    (
+        Mutant::GroupSharesDot,
+        "two writes of a group share one version",
+    ),
+    (
+        Mutant::StrongValueWithoutDeps,
+        "a reply lacks the causes of what it shows",
+    ),
+];
 
 /// How a broken rule was noticed.
 #[cfg(feature = "mutants")]

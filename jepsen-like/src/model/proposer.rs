@@ -195,9 +195,13 @@ impl World {
         }
         let from = NodeId(from as u16);
         let base = attempt.promise(from, promise, &self.voters, self.rules);
-        if let Some(base) = base {
-            self.propose(at, ballot, base);
+        let Some(mut base) = base else {
+            return;
+        };
+        if let Some(own) = self.eventual_beyond(at, Some(&base.value)) {
+            base.absorb(&own, self.rules);
         }
+        self.propose(at, ballot, base);
     }
 
     fn place(&mut self, at: usize, ballot: Ballot, group: u64) -> Place {

@@ -37,9 +37,7 @@ impl World {
             let lacks = value.is_none_or(|value| value.lacks(&record.state));
             record.chosen <= node.slot.accepted && lacks
         });
-        let absorbs = !self.rules.broken(Mutant::StrongReadJoinsEventual)
-            && !self.rules.broken(Mutant::QuorumEqualityInsteadOfAbsorption);
-        if behind && absorbs {
+        if behind && self.reads_absorb() {
             self.enqueue(at, call);
             return;
         }
@@ -53,6 +51,12 @@ impl World {
         };
         self.nodes[at].coordinator.reads.insert(round, read);
         self.ask_all(at, round, &Body::Read(have));
+    }
+
+    /// Whether reads absorb: mutants that show eventual state otherwise must be let.
+    fn reads_absorb(&self) -> bool {
+        !self.rules.broken(Mutant::StrongReadJoinsEventual)
+            && !self.rules.broken(Mutant::QuorumEqualityInsteadOfAbsorption)
     }
 
     /// An acceptor answered a read.
@@ -129,8 +133,13 @@ impl World {
         }
     }
 
-    /// The value is chosen: answers it, once an entry here carries its ballot or a later one.
+    /// The value is chosen: answers it, once an entry here carries its ballot or a later one; unless it lacks what
+    /// this node has applied, on which the session may count.
     fn finish_read(&mut self, at: usize, round: u64, ballot: Ballot, value: &StrongValue) {
+        if self.reads_absorb() && self.eventual_beyond(at, Some(value)).is_some() {
+            self.propose_read(at, round);
+            return;
+        }
         let Some(read) = self.nodes[at].coordinator.reads.remove(&round) else {
             return;
         };

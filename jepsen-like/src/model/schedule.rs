@@ -137,6 +137,7 @@ impl World {
             self.hand_over();
         }
         self.faulty = false;
+        self.ship_all();
         for number in 0..REGIONS {
             let at = self.proposer(number);
             for call in 0..self.history.calls.len() {
@@ -169,7 +170,8 @@ impl World {
             self.read_eventually(at);
         }
         self.ledger.check_chain();
-        if let Some(what) = causes::broken(&self.history) {
+        let causes = causes::broken(&self.history);
+        if let Some(what) = causes.or_else(|| causes::lacks_eventual(&self.history)) {
             self.ledger.violated(|| what);
         }
         debug_assert!(self.history.calls.len() <= CALLS_MAX + 1);

@@ -51,10 +51,11 @@ impl World {
         if !self.rules.broken(Mutant::PromiseNotDurable) {
             node.written = node.slot.clone();
         }
+        let (accepted, value) = (node.slot.accepted, node.slot.value.clone());
         let promise = Promise {
-            accepted: node.slot.accepted,
-            value: node.slot.value.clone(),
-            eventual: self.eventual_beyond(at),
+            accepted,
+            eventual: self.eventual_beyond(at, value.as_deref()),
+            value,
         };
         Body::Promised(ballot, promise)
     }
@@ -102,15 +103,17 @@ impl World {
                 .value
                 .clone()
                 .filter(|_| node.slot.accepted != have),
-            eventual: self.eventual_beyond(at),
+            eventual: self.eventual_beyond(at, node.slot.value.as_deref()),
         })
     }
 
-    /// The node's eventual state, if its accepted value lacks something of it.
-    fn eventual_beyond(&self, at: usize) -> Option<Eventual> {
-        let node = &self.nodes[at];
-        let record = node.record.as_ref()?;
-        let value = node.slot.value.as_deref();
+    /// The node's eventual state, if a value lacks something of it.
+    pub(super) fn eventual_beyond(
+        &self,
+        at: usize,
+        value: Option<&StrongValue>,
+    ) -> Option<Eventual> {
+        let record = self.nodes[at].record.as_ref()?;
         let lacks = value.is_none_or(|value| value.lacks(&record.state));
         lacks.then(|| Eventual {
             state: record.state.clone(),

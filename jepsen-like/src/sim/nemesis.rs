@@ -101,7 +101,7 @@ fn draw(random: &mut Random, profile: &Profile, nodes: &[NodeId]) -> Option<Faul
         roll = roll.saturating_sub(*weight);
         hit
     })?;
-    let back = random.between(100_000, 3_000_000);
+    let back = random.between(50_000, profile.restart_us);
     Some(match kind {
         0 => Fault::OneWay(node, other),
         1 => Fault::Isolate(node),

@@ -30,6 +30,8 @@ pub struct Profile {
     pub fault_every_us: u64,
     /// Chances of the kinds of fault.
     pub faults: Faults,
+    /// A node that lost power is away for at most this, microseconds.
+    pub restart_us: u64,
     /// Syncs do nothing. Only a mutant's disks are like that.
     pub lying_sync: bool,
     /// The sequence file is not synced with votes. Only a mutant's.
@@ -88,9 +90,87 @@ impl Profile {
                 clock: random.below(2),
                 epoch: random.below(3),
             },
+            restart_us: 3_000_000,
             lying_sync: false,
             sequence_late: false,
             hides_pending: false,
+        }
+    }
+}
+
+/// A direction into which the drawn shape of a run can be bent, for what is rare otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shape {
+    /// Many operations at once.
+    Busy,
+    /// Many strong operations on few keys through one node.
+    Contended,
+    /// Nodes lose power often.
+    Crashing,
+    /// Nodes lose power and are back at once, with clocks that jump.
+    Flapping,
+    /// Sessions that hop between nodes and regions.
+    Wandering,
+    /// Disks that lose the tail of what they synced.
+    TailLosing,
+    /// Hopping sessions over a network that loses much.
+    Lossy,
+}
+
+impl Shape {
+    /// Bends a profile.
+    pub fn bend(self, profile: &mut Profile) {
+        match self {
+            Shape::Busy => {
+                profile.think_us = 30_000;
+                profile.processes = 9;
+            }
+            Shape::Contended => {
+                profile.processes = 12;
+                profile.think_us = 4_000;
+                profile.hop = 0;
+                profile.mix = Mix {
+                    eventual: 50,
+                    session: 50,
+                };
+            }
+            Shape::Crashing => {
+                Shape::Busy.bend(profile);
+                profile.faults.crash = 8;
+                profile.fault_every_us = 400_000;
+            }
+            Shape::Flapping => {
+                Shape::Crashing.bend(profile);
+                Shape::Wandering.bend(profile);
+                profile.restart_us = 60_000;
+                profile.faults.clock = 8;
+                profile.weather.reordering = 300;
+            }
+            Shape::Wandering => {
+                profile.hop = 500;
+                profile.mix = Mix {
+                    eventual: 100,
+                    session: 450,
+                };
+                profile.think_us = 60_000;
+                profile.skew_ms = 240;
+            }
+            Shape::TailLosing => {
+                Shape::Busy.bend(profile);
+                profile.replicas = 1;
+                profile.faults.lost_tail = 20;
+                profile.faults.crash = 0;
+                profile.faults.isolate = 10;
+                profile.fault_every_us = 700_000;
+                profile.mix = Mix {
+                    eventual: 100,
+                    session: 100,
+                };
+            }
+            Shape::Lossy => {
+                Shape::Wandering.bend(profile);
+                profile.weather.loss = 150;
+            }
         }
     }
 }

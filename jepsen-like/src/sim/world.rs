@@ -10,7 +10,7 @@ use hansa_consistency::effect::{Effect, Note};
 use hansa_consistency::event::Event;
 use hansa_consistency::key::{ClusterId, NodeId, OpId, RegionId};
 use hansa_consistency::message::Envelope;
-use hansa_consistency::replica;
+use hansa_consistency::replica::{self, Standing};
 use hansa_consistency::request::{Refusal, Reply, Request};
 use hansa_consistency::rules::Rules;
 use hansa_consistency::topology::{Keyspace, Mixing, Topology, ValueType};
@@ -53,6 +53,8 @@ pub enum Todo {
 const CLIENT_US: u64 = 200;
 /// How long a client waits, microseconds.
 const PATIENCE_US: u64 = 3_000_000;
+/// How long it takes at most until a peer learns that a node is gone, microseconds.
+const LINK_BROKEN_US: u64 = 200_000;
 /// Number of the process that reads final states.
 const FINAL_PROCESS: u64 = 1_000_000;
 
@@ -330,7 +332,7 @@ impl World {
         node.crash(tail);
         let peers: Vec<NodeId> = self.nodes.keys().copied().filter(|n| *n != id).collect();
         for peer in peers {
-            let told = self.random.between(1_000, 200_000);
+            let told = self.random.between(1_000, LINK_BROKEN_US - 1);
             self.after(told, Todo::Link(peer, id, false));
         }
         self.after(back_after_us, Todo::Restart(id));
@@ -352,8 +354,9 @@ impl World {
         self.feed(id, Event::Started);
         let peers: Vec<NodeId> = self.nodes.keys().copied().filter(|n| *n != id).collect();
         for peer in peers {
+            // Later than anybody was told of the crash: links break before they stand again.
             self.after(50_000, Todo::Link(id, peer, true));
-            self.after(60_000, Todo::Link(peer, id, true));
+            self.after(LINK_BROKEN_US, Todo::Link(peer, id, true));
         }
     }
 
@@ -488,10 +491,15 @@ impl World {
 
     // --- the end
 
-    /// Whether all replicas of every shard show equal digests.
+    /// Whether all replicas of every shard show equal digests, and no voter holds an accepted value that
+    /// is still to be settled.
     #[must_use]
     pub fn converged(&self) -> bool {
-        self.nodes.values().all(|n| n.replica.is_some())
+        self.statuses().len() == self.nodes.len()
+            && self
+                .statuses()
+                .iter()
+                .all(|status| status.unsettled == 0 || status.standing == Standing::Lost)
             && self.topology.shards().all(|shard| {
                 let mut digests = self
                     .nodes
@@ -500,6 +508,15 @@ impl World {
                 let first = digests.next();
                 digests.all(|digest| Some(&digest) == first.as_ref())
             })
+    }
+
+    /// What every node that is up says of itself.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<replica::Status> {
+        let now = self.now_us;
+        let up = self.nodes.values();
+        up.filter_map(|node| Some(node.replica.as_ref()?.status(node.now(now))))
+            .collect()
     }
 
     /// Records every key's final state in every region, and every node's digests.

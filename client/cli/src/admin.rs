@@ -1,0 +1,41 @@
+//! `hansa admin cut|heal`: the links of a running demo.
+
+use hansa_client::Admin;
+use hansa_client::admin::{LinkDirection, LinkState};
+use serde_json::json;
+
+use crate::args::{AdminCommand, Direction, Global, LinkArgs};
+use crate::connect::endpoint;
+use crate::exit::{Code, Failure};
+use crate::output::Output;
+
+/// Runs one command.
+pub(crate) async fn run(global: &Global, command: AdminCommand) -> Result<Code, Failure> {
+    let (
+        state,
+        done,
+        LinkArgs {
+            name,
+            direction,
+            admin,
+        },
+    ) = match command {
+        AdminCommand::Cut(args) => (LinkState::Cut, "cut", args),
+        AdminCommand::Heal(args) => (LinkState::Healed, "healed", args),
+    };
+    let direction = match direction {
+        Direction::Both => LinkDirection::Unspecified,
+        Direction::In => LinkDirection::Inbound,
+        Direction::Out => LinkDirection::Outbound,
+    };
+    let (_, url) = endpoint(&admin);
+    let admin = Admin::connect(&url, global.timeout).await?;
+    let links = admin.set_link(&name, state, direction).await?;
+    let output = Output::new(global.output);
+    if output.is_json() {
+        output.json(&json!({"region": name, "state": done, "links": links}))?;
+    } else {
+        output.value(format!("{done} {name}: {links} links\n").as_bytes())?;
+    }
+    Ok(Code::Ok)
+}

@@ -1,0 +1,123 @@
+//! From global options to a client, and to the session of a file.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::time::Duration;
+
+use hansa_client::{Client, Session};
+
+use crate::args::Global;
+use crate::exit::Failure;
+
+/// Request numbers left out in the stored session while a command runs: if it is killed, none of the
+/// numbers it used is used again. A session has 2^32 of them.
+const WRITES_AHEAD: u32 = 1 << 20;
+
+/// An endpoint as given: its region if named, and its address with a scheme.
+pub(crate) fn endpoint(text: &str) -> (Option<String>, String) {
+    let (region, address) = match text.split_once('=') {
+        Some((region, address)) => (Some(region.to_owned()), address),
+        None => (None, text),
+    };
+    let url = match address.contains("://") {
+        true => address.to_owned(),
+        false => format!("http://{address}"),
+    };
+    (region, url)
+}
+
+/// A client as the global options ask for it.
+pub(crate) async fn client(global: &Global) -> Result<Client, Failure> {
+    let mut builder = Client::builder()
+        .deadline(global.timeout)
+        .connect_timeout(global.timeout.min(Duration::from_secs(2)));
+    if let Some(region) = &global.region {
+        builder = builder.region(region);
+    }
+    if global.stay {
+        builder = builder.stay_in_region();
+    }
+    for text in &global.endpoints {
+        builder = match endpoint(text) {
+            (Some(region), url) => builder.endpoint(region, url),
+            (None, url) => builder.endpoint_anywhere(url),
+        };
+    }
+    Ok(builder.build().await?)
+}
+
+/// A session that lives in a file. The file is locked as long as this exists, so that two commands
+/// never go on with the same session at once.
+pub(crate) struct StoredSession {
+    pub(crate) session: Session,
+    file: File,
+    path: String,
+}
+
+impl StoredSession {
+    /// Goes on with the session in the file, or begins one if the file is missing or empty.
+    pub(crate) async fn open(client: &Client, path: &Path) -> Result<StoredSession, Failure> {
+        let name = path.display().to_string();
+        let failed = |error: std::io::Error| Failure::local(format!("session {name}: {error}"));
+        let mut options = OpenOptions::new();
+        // Nobody else may act as this session.
+        options.read(true).write(true).create(true).mode(0o600);
+        let mut file = options.open(path).map_err(failed)?;
+        file.try_lock().map_err(|_| {
+            let advice = "in use by another command: wait for it, or use another file";
+            Failure::local(format!("session {name}: {advice}"))
+        })?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(failed)?;
+        let session = match text.trim() {
+            "" => client.session(),
+            text => client
+                .resume(text)
+                .map_err(|error| Failure::Call(error, format!("session {name}")))?,
+        };
+        let stored = StoredSession {
+            session,
+            file,
+            path: name,
+        };
+        stored.store_ahead().await?;
+        Ok(stored)
+    }
+
+    /// Stores the session as if it had made many more writes.
+    pub(crate) async fn store_ahead(&self) -> Result<(), Failure> {
+        self.write(&self.session.export_ahead(WRITES_AHEAD).await)
+    }
+
+    /// Stores the session as it is.
+    pub(crate) async fn store(&self) -> Result<(), Failure> {
+        self.write(&self.session.export().await)
+    }
+
+    /// Over the old text, then cut to length: a killed command leaves one of the two, or a text whose
+    /// check does not hold, and never an empty file that would begin a session anew.
+    fn write(&self, text: &str) -> Result<(), Failure> {
+        let line = format!("{text}\n");
+        let written = self.file.write_all_at(line.as_bytes(), 0);
+        written
+            .and_then(|()| self.file.set_len(line.len() as u64))
+            .map_err(|error| Failure::local(format!("session {}: {error}", self.path)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_may_name_a_region_and_leave_the_scheme_out() {
+        let url = "http://127.0.0.1:1".to_owned();
+        assert_eq!(endpoint("127.0.0.1:1"), (None, url.clone()));
+        assert_eq!(
+            endpoint("a=http://127.0.0.1:1"),
+            (Some("a".to_owned()), url)
+        );
+    }
+}

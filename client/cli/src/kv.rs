@@ -1,0 +1,154 @@
+//! `hansa kv`: reads and writes of keys.
+
+mod export;
+mod import;
+mod line;
+mod list;
+mod read;
+mod write;
+
+use std::io::Read as _;
+
+use hansa_client::{Bytes, Call, Client, Key};
+
+use crate::args::{Global, KeyArgs, KvCommand, ValueArgs};
+use crate::connect::{StoredSession, client};
+use crate::exit::{Code, Failure};
+use crate::output::Output;
+use crate::text::Encoding;
+
+/// What every command here works with.
+pub(crate) struct Work<'a> {
+    pub(crate) global: &'a Global,
+    pub(crate) output: Output,
+    pub(crate) encoding: Encoding,
+    pub(crate) client: Client,
+    pub(crate) stored: Option<StoredSession>,
+}
+
+/// Makes a call on the session if there is one, else on the client.
+macro_rules! call {
+    ($work:expr, $method:ident($($argument:expr),* $(,)?)) => {{
+        let work = $work;
+        let call = match &work.stored {
+            Some(stored) => stored.session.$method($($argument),*),
+            None => work.client.$method($($argument),*),
+        };
+        work.at_level(call)
+    }};
+}
+pub(crate) use call;
+
+/// Runs one command.
+pub(crate) async fn run(global: &Global, command: KvCommand) -> Result<Code, Failure> {
+    let client = client(global).await?;
+    let stored = match &global.session {
+        Some(path) => Some(StoredSession::open(&client, path).await?),
+        None => None,
+    };
+    let work = Work {
+        global,
+        output: Output::new(global.output),
+        encoding: global.encoding(),
+        client,
+        stored,
+    };
+    let result = work.run(command).await;
+    if let Some(stored) = &work.stored {
+        // Also after a failure: what was learned and which numbers were used must not get lost.
+        stored.store().await?;
+    }
+    result
+}
+
+impl Work<'_> {
+    async fn run(&self, command: KvCommand) -> Result<Code, Failure> {
+        match command {
+            KvCommand::Get { key, sort_too } => read::get(self, key.or_sort(sort_too)).await,
+            KvCommand::Contains(args) => read::contains(self, args).await,
+            KvCommand::Put {
+                key,
+                value,
+                ack_regions,
+            } => write::put(self, key, value, ack_regions).await,
+            KvCommand::Delete { key, sort_too } => write::delete(self, key.or_sort(sort_too)).await,
+            KvCommand::Cas {
+                key,
+                value,
+                delete,
+                if_absent,
+                if_etag,
+                if_value,
+            } => {
+                let expect = write::expect(self, if_absent, if_etag, if_value)?;
+                write::cas(self, key, value, delete, expect).await
+            }
+            KvCommand::Incr { key, by } => write::increment(self, key, by).await,
+            KvCommand::Add(args) => write::add(self, args).await,
+            KvCommand::Remove(args) => write::remove(self, args).await,
+            KvCommand::Members {
+                key,
+                sort_too,
+                limit,
+            } => list::members(self, key.or_sort(sort_too), limit).await,
+            KvCommand::Scan {
+                keyspace,
+                key,
+                prefix,
+                limit,
+            } => list::scan(self, keyspace, key, prefix, limit).await,
+            KvCommand::Import { file, concurrency } => import::run(self, &file, concurrency).await,
+            KvCommand::Export { keyspaces } => export::run(self, keyspaces).await,
+        }
+    }
+
+    pub(crate) fn at_level<R>(&self, call: Call<R>) -> Call<R> {
+        match self.global.level {
+            Some(level) => call.level(level),
+            None => call,
+        }
+    }
+
+    /// The bytes of a row's name.
+    pub(crate) fn key(&self, args: &KeyArgs) -> Result<Key, Failure> {
+        let sort = args.sort.as_deref().unwrap_or_default();
+        Ok(Key::from((
+            self.encoding.decode(&args.key)?,
+            self.encoding.decode(sort)?,
+        )))
+    }
+
+    /// The bytes of a value or an element given as an argument; `-` reads standard input as it is.
+    pub(crate) fn bytes(&self, text: &str) -> Result<Bytes, Failure> {
+        if text != "-" {
+            return Ok(Bytes::from(self.encoding.decode(text)?));
+        }
+        let mut bytes = Vec::new();
+        std::io::stdin()
+            .lock()
+            .read_to_end(&mut bytes)
+            .map_err(|error| Failure::local(format!("standard input: {error}")))?;
+        Ok(Bytes::from(bytes))
+    }
+
+    /// The bytes of a value from wherever it comes.
+    pub(crate) fn value(&self, args: &ValueArgs) -> Result<Bytes, Failure> {
+        match (&args.value, &args.file) {
+            (Some(text), _) => self.bytes(text),
+            (None, Some(path)) => std::fs::read(path)
+                .map(Bytes::from)
+                .map_err(|error| Failure::local(format!("{}: {error}", path.display()))),
+            (None, None) => Err(Failure::local(
+                "no value: give it, or `-` for standard input, or --file FILE",
+            )),
+        }
+    }
+}
+
+impl KeyArgs {
+    /// With the sort key that stands behind the key.
+    fn or_sort(mut self, sort: Option<String>) -> KeyArgs {
+        self.sort = self.sort.or(sort);
+        self
+    }
+}

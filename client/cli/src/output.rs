@@ -1,0 +1,269 @@
+//! What reaches the terminal, a pipe or a program.
+
+use std::env;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use clap::ValueEnum;
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use hansa_client::{Receipt, Value};
+use serde_json::{Map, Value as Json, json};
+
+use crate::exit::Failure;
+use crate::hint::next_step;
+use crate::text::{Encoding, to_base64};
+
+/// Output formats.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// One JSON value over several lines
+    Json,
+    /// One JSON value in a line
+    Jsonl,
+}
+
+/// How to print.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Style {
+    /// For people, aligned.
+    Table,
+    /// Bytes as they are, fields separated by tabs.
+    Plain,
+    Json,
+    Jsonl,
+}
+
+/// Where a command prints to and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    pub(crate) style: Style,
+}
+
+impl Output {
+    /// A table on a terminal, plain text otherwise, unless a format was asked for.
+    pub(crate) fn new(asked: Option<Format>) -> Output {
+        let style = match asked {
+            Some(Format::Table) => Style::Table,
+            Some(Format::Json) => Style::Json,
+            Some(Format::Jsonl) => Style::Jsonl,
+            None if io::stdout().is_terminal() => Style::Table,
+            None => Style::Plain,
+        };
+        Output { style }
+    }
+
+    pub(crate) fn is_json(self) -> bool {
+        matches!(self.style, Style::Json | Style::Jsonl)
+    }
+
+    /// One JSON value, in the chosen form.
+    pub(crate) fn json(self, value: &Json) -> Result<(), Failure> {
+        let text = match self.style {
+            Style::Json => format!("{value:#}\n"),
+            _ => format!("{value}\n"),
+        };
+        bytes(text.as_bytes())
+    }
+
+    /// Rows with a head: aligned for people, with tabs and without the head for programs.
+    pub(crate) fn rows(self, head: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
+        if self.style == Style::Plain {
+            let lines: String = rows.iter().map(|row| row.join("\t") + "\n").collect();
+            return bytes(lines.as_bytes());
+        }
+        let mut table = Table::new();
+        table.load_style(NOTHING);
+        table.set_header(head.iter().copied());
+        for row in rows {
+            table.add_row(row);
+        }
+        let text: String = table
+            .lines()
+            .map(|line| line.trim_end().to_owned() + "\n")
+            .collect();
+        bytes(text.as_bytes())
+    }
+
+    /// One value: as it is for a program, with a line end for people.
+    pub(crate) fn value(self, shown: &[u8]) -> Result<(), Failure> {
+        bytes(shown)?;
+        if io::stdout().is_terminal() && !shown.ends_with(b"\n") {
+            bytes(b"\n")?;
+        }
+        Ok(())
+    }
+
+    /// A failure on standard error: what was wrong, what was applied, what to do next.
+    pub(crate) fn failure(self, failure: &Failure) {
+        if matches!(failure, Failure::Hangup) {
+            return;
+        }
+        let mut stderr = io::stderr().lock();
+        // Nobody is left to tell if this fails.
+        let _ = if self.is_json() {
+            writeln!(stderr, "{}", failure_json(failure))
+        } else {
+            write!(stderr, "{}", failure_text(failure))
+        };
+    }
+
+    /// What a reply cost and is worth, on standard error.
+    pub(crate) fn explain(self, wanted: bool, receipt: &Receipt) {
+        // In JSON the receipt is part of the reply.
+        if !wanted || self.is_json() {
+            return;
+        }
+        let text = explanation(receipt);
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
+}
+
+fn failure_json(failure: &Failure) -> Json {
+    let code = failure.code() as u8;
+    match failure {
+        Failure::Call(error, doing) => json!({"error": {
+            "kind": error.kind().name(),
+            "reason": error.reason(),
+            "message": error.message(),
+            "doing": doing,
+            "applied": error.applied().name(),
+            "next": next_step(error),
+            "etag": error.etag().map(ToString::to_string),
+            "retry_after_ms": error.retry_after().map(|time| time.as_millis() as u64),
+            "endpoint": error.endpoint(),
+            "attempts": error.attempts(),
+            "exit_code": code,
+        }}),
+        _ => json!({"error": {
+            "kind": "invalid",
+            "reason": if code == 2 { "USAGE" } else { "NOT_SERVING" },
+            "message": failure.to_string(),
+            "applied": "no",
+            "exit_code": code,
+        }}),
+    }
+}
+
+fn failure_text(failure: &Failure) -> String {
+    let mut text = format!("{} {failure}\n", error_word());
+    if let Failure::Call(error, _) = failure {
+        text += &format!("applied: {}\n", error.applied().name());
+        if let Some(etag) = error.etag() {
+            text += &format!("current etag: {etag}\n");
+        }
+        text += &format!("next: {}\n", next_step(error));
+    }
+    text
+}
+
+/// `error:`, red where that is wanted (see no-color.org).
+fn error_word() -> &'static str {
+    let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    match io::stderr().is_terminal() && !plain {
+        true => "\x1b[1;31merror:\x1b[0m",
+        false => "error:",
+    }
+}
+
+fn explanation(receipt: &Receipt) -> String {
+    let list = |names: &[String]| match names {
+        [] => "-".to_owned(),
+        names => names.join(", "),
+    };
+    let mut text = format!(
+        "served by  {} in {}\n",
+        receipt.served_by, receipt.served_in
+    );
+    if let Some(node) = &receipt.forwarded_to {
+        text += &format!("forwarded  to {node}\n");
+    }
+    let staleness = match receipt.staleness {
+        Some(time) => format!("at most {} ms", time.as_millis()),
+        None => "not known: some region was never heard of".to_owned(),
+    };
+    let trips = receipt.wan_round_trips;
+    let plural = if trips == 1 { "trip" } else { "trips" };
+    let merged = match (receipt.absorbed, receipt.merged) {
+        (true, true) => "eventual writes were absorbed; a concurrent write was merged",
+        (true, false) => "eventual writes were absorbed",
+        (false, true) => "a concurrent write was merged or overwritten",
+        (false, false) => "nothing",
+    };
+    text += &format!("level      {}\n", receipt.level);
+    text += &format!("staleness  {staleness}\n");
+    text += &format!(
+        "replicas   {} ({})\n",
+        list(&receipt.replicas),
+        list(&receipt.regions)
+    );
+    if !receipt.durable_regions.is_empty() {
+        text += &format!("durable in {}\n", list(&receipt.durable_regions));
+    }
+    text += &format!("merged     {merged}\n");
+    text += &format!(
+        "price      {trips} WAN round {plural}, {:.1} ms, attempts: {}\n",
+        receipt.elapsed.as_secs_f64() * 1000.0,
+        receipt.attempts
+    );
+    text
+}
+
+/// A receipt as JSON. Fields are added, never changed.
+pub(crate) fn receipt(receipt: &Receipt) -> Json {
+    json!({
+        "level": receipt.level.name(),
+        "staleness_ms": receipt.staleness.map(|time| time.as_millis() as u64),
+        "served_by": receipt.served_by,
+        "served_in": receipt.served_in,
+        "replicas": receipt.replicas,
+        "regions": receipt.regions,
+        "durable_regions": receipt.durable_regions,
+        "wan_round_trips": receipt.wan_round_trips,
+        "absorbed": receipt.absorbed,
+        "merged": receipt.merged,
+        "forwarded_to": receipt.forwarded_to,
+        "epoch": receipt.epoch,
+        "attempts": receipt.attempts,
+        "elapsed_us": receipt.elapsed.as_micros() as u64,
+    })
+}
+
+/// Bytes under a name: as text where they are text, else under `NAME_base64`.
+pub(crate) fn put_bytes(object: &mut Map<String, Json>, name: &str, bytes: &[u8]) {
+    match str::from_utf8(bytes) {
+        Ok(text) => object.insert(name.to_owned(), text.into()),
+        Err(_) => object.insert(format!("{name}_base64"), to_base64(bytes).into()),
+    };
+}
+
+/// A row's content under the name of its type.
+pub(crate) fn put_value(object: &mut Map<String, Json>, value: &Value) {
+    match value {
+        Value::Bytes(bytes) => put_bytes(object, "value", bytes),
+        Value::Total(total) => {
+            object.insert("total".to_owned(), (*total).into());
+        }
+        Value::Member => {
+            object.insert("member".to_owned(), true.into());
+        }
+    }
+}
+
+/// A row's content in a table.
+pub(crate) fn show_value(encoding: Encoding, value: &Value) -> String {
+    match value {
+        Value::Bytes(bytes) => encoding.show(bytes),
+        Value::Total(total) => total.to_string(),
+        Value::Member => "member".to_owned(),
+    }
+}
+
+/// Bytes to standard output.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()?;
+    Ok(())
+}

@@ -1,0 +1,424 @@
+//! The binary against a pretended cluster: arguments, output, exit codes.
+
+#![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use hansa_client::fake::{Cluster, Fault};
+use hansa_client::{Applied, Consistency};
+use serde_json::Value as Json;
+
+/// A pretended cluster and a folder.
+struct World {
+    cluster: Cluster,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> World {
+        World {
+            cluster: Cluster::start(&["us-east", "eu-central"]).unwrap(),
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = hansa(self.folder.path());
+        let endpoints: Vec<String> = self
+            .cluster
+            .nodes
+            .iter()
+            .map(|node| format!("{}={}", node.region, node.url()))
+            .collect();
+        command
+            .env("HANSA_ENDPOINTS", endpoints.join(","))
+            .env("HANSA_REGION", "eu-central")
+            .args(arguments);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn fed(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let mut command = self.command(arguments);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    fn refuse(&self, reason: &'static str, applied: Applied) {
+        self.cluster.nodes[1].fault(Fault::Refuse {
+            reason,
+            code: 14,
+            applied,
+            retry_after_ms: 0,
+        });
+    }
+}
+
+fn hansa(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hansa"));
+    command.env_clear().current_dir(folder);
+    command
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn out(output: &Output) -> &str {
+    str::from_utf8(&output.stdout).unwrap()
+}
+
+fn err(output: &Output) -> &str {
+    str::from_utf8(&output.stderr).unwrap()
+}
+
+fn json(text: &str) -> Json {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn writes_and_reads_of_every_type() {
+    let world = World::new();
+    assert_eq!(
+        code(&world.run(&["kv", "put", "profiles", "alice", "Visby"])),
+        0
+    );
+    assert_eq!(
+        out(&world.run(&["kv", "get", "profiles", "alice"])),
+        "Visby"
+    );
+    assert_eq!(out(&world.run(&["kv", "incr", "stock", "TEA", "5"])), "5\n");
+    assert_eq!(
+        out(&world.run(&["kv", "incr", "stock", "TEA", "-2"])),
+        "3\n"
+    );
+    assert_eq!(out(&world.run(&["kv", "get", "stock", "TEA"])), "3\n");
+    world.run(&["kv", "incr", "counters", "views", "--sort", "2026"]);
+    assert_eq!(
+        out(&world.run(&["kv", "get", "counters", "views", "2026"])),
+        "1\n"
+    );
+    world.run(&["kv", "add", "carts", "alice", "TEA"]);
+    assert_eq!(
+        code(&world.run(&["kv", "contains", "carts", "alice", "TEA"])),
+        0
+    );
+    world.run(&["kv", "remove", "carts", "alice", "TEA"]);
+    let gone = world.run(&["kv", "contains", "carts", "alice", "TEA"]);
+    assert_eq!((code(&gone), out(&gone)), (1, "no\n"));
+    world.run(&["kv", "delete", "profiles", "alice"]);
+    let gone = world.run(&["kv", "get", "profiles", "alice"]);
+    assert_eq!(
+        (code(&gone), out(&gone), err(&gone)),
+        (1, "", "not found\n")
+    );
+}
+
+#[test]
+fn bytes_stay_what_they_are() {
+    let world = World::new();
+    let value = [0, 255, 10, 13, 128];
+    assert_eq!(
+        code(&world.fed(&["kv", "put", "profiles", "k", "-"], &value)),
+        0
+    );
+    assert_eq!(world.run(&["kv", "get", "profiles", "k"]).stdout, value);
+    let file = world.folder.path().join("value");
+    fs::write(&file, value).unwrap();
+    world.run(&["kv", "put", "profiles", "f", "--file", "value"]);
+    assert_eq!(world.run(&["kv", "get", "profiles", "f"]).stdout, value);
+    world.run(&["--hex", "kv", "put", "profiles", "00ff", "0aff"]);
+    assert_eq!(
+        out(&world.run(&["kv", "get", "profiles", "00ff", "--hex"])),
+        "0aff"
+    );
+    assert_eq!(
+        out(&world.run(&["kv", "get", "profiles", "AP8=", "--base64"])),
+        "Cv8="
+    );
+    let shown = world.run(&["kv", "get", "profiles", "00ff", "--hex", "-o", "jsonl"]);
+    let shown = json(out(&shown));
+    assert_eq!(
+        (&shown["key_base64"], &shown["value_base64"]),
+        (&"AP8=".into(), &"Cv8=".into())
+    );
+}
+
+#[test]
+fn compare_and_set_tells_a_failed_condition_by_its_exit_code() {
+    let world = World::new();
+    let first = world.run(&["kv", "cas", "profiles", "k", "1", "--if-absent"]);
+    assert_eq!(code(&first), 0, "{}", err(&first));
+    let etag = out(&first).trim().strip_prefix("ok ").unwrap();
+    let again = world.run(&["kv", "cas", "profiles", "k", "1", "--if-absent"]);
+    assert_eq!(code(&again), 1);
+    assert!(err(&again).contains("CONDITION_FAILED"), "{}", err(&again));
+    assert!(
+        err(&again).contains(&format!("current etag: {etag}")),
+        "{}",
+        err(&again)
+    );
+    assert_eq!(
+        code(&world.run(&["kv", "cas", "profiles", "k", "2", "--if-etag", etag])),
+        0
+    );
+    assert_eq!(
+        code(&world.run(&["kv", "cas", "profiles", "k", "--delete", "--if-value", "2"])),
+        0
+    );
+    assert_eq!(code(&world.run(&["kv", "get", "profiles", "k"])), 1);
+    let seen = world.cluster.seen();
+    assert!(
+        seen[..4]
+            .iter()
+            .all(|seen| seen.level == Consistency::Strong)
+    );
+}
+
+#[test]
+fn exit_codes_are_as_documented() {
+    let world = World::new();
+    let put = ["kv", "put", "profiles", "k", "v", "--level", "strong"];
+    assert_eq!(code(&world.run(&["kv", "get", "profiles"])), 2);
+    assert_eq!(
+        code(&world.run(&["kv", "get", "profiles", "k", "--level", "quorum"])),
+        2
+    );
+    assert_eq!(
+        code(&world.run(&["kv", "put", "profiles", "xyz", "v", "--hex"])),
+        2
+    );
+    assert_eq!(code(&world.run(&["kv", "get", "nowhere", "k"])), 3);
+    world.refuse("QUORUM_UNREACHABLE", Applied::No);
+    let refused = world.run(&put);
+    assert_eq!(code(&refused), 3);
+    let text = err(&refused);
+    assert!(
+        text.contains("QUORUM_UNREACHABLE") && text.contains("applied: no"),
+        "{text}"
+    );
+    assert!(text.contains("next: retry, use --level eventual"), "{text}");
+    world.refuse("UNKNOWN_OUTCOME", Applied::Maybe);
+    let unknown = world.run(&put);
+    assert_eq!(code(&unknown), 4);
+    assert!(
+        err(&unknown).contains("applied: maybe"),
+        "{}",
+        err(&unknown)
+    );
+    let nobody = hansa(world.folder.path())
+        .args(["kv", "get", "profiles", "k", "--endpoint", "127.0.0.1:1"])
+        .output()
+        .unwrap();
+    assert_eq!(code(&nobody), 5);
+    assert!(
+        err(&nobody).contains("cargo run --release -- demo"),
+        "{}",
+        err(&nobody)
+    );
+}
+
+#[test]
+fn errors_are_json_where_output_is() {
+    let world = World::new();
+    world.refuse("QUORUM_UNREACHABLE", Applied::No);
+    let refused = world.run(&["kv", "get", "profiles", "k", "-o", "json"]);
+    let error = &json(err(&refused))["error"];
+    assert_eq!(error["reason"], "QUORUM_UNREACHABLE");
+    assert_eq!(error["applied"], "no");
+    assert_eq!(error["exit_code"], 3);
+    assert_eq!(error["kind"], "unavailable");
+}
+
+#[test]
+fn a_session_goes_on_in_a_file_and_never_reuses_a_number() {
+    let world = World::new();
+    let put = ["kv", "put", "profiles", "k", "v", "--session", "s"];
+    world.run(&put);
+    world.run(&[
+        "kv",
+        "get",
+        "profiles",
+        "k",
+        "--session",
+        "s",
+        "--region",
+        "us-east",
+    ]);
+    world.run(&put);
+    let seen = world.cluster.seen();
+    assert!(seen.iter().all(|seen| seen.level == Consistency::Session));
+    assert_eq!(seen[0].token.len(), 0);
+    assert_eq!(seen[1].node, "us-east-1");
+    assert!(!seen[1].token.is_empty());
+    let (first, second) = (seen[0].request_id.unwrap(), seen[2].request_id.unwrap());
+    assert_eq!((first.0, first.1 + 1), (second.0, second.1));
+
+    // Killed between the write and the end: the file was moved on before.
+    world.cluster.nodes[1].fault(Fault::Silence);
+    let mut killed = world.command(&put).spawn().unwrap();
+    while world.cluster.seen().len() < 4 {
+        std::thread::yield_now();
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let after = world.run(&put);
+    assert_eq!(code(&after), 0, "{}", err(&after));
+    let seen = world.cluster.seen();
+    let (lost, next) = (seen[3].request_id.unwrap(), seen[4].request_id.unwrap());
+    assert_eq!(lost.0, next.0);
+    assert!(next.1 > lost.1);
+
+    fs::write(world.folder.path().join("s"), "hansa1.AAAA").unwrap();
+    let damaged = world.run(&put);
+    assert_eq!(code(&damaged), 2);
+    assert!(err(&damaged).contains("damaged"), "{}", err(&damaged));
+}
+
+#[test]
+fn explain_says_what_it_cost() {
+    let world = World::new();
+    let put = [
+        "kv",
+        "put",
+        "profiles",
+        "k",
+        "v",
+        "--level",
+        "strong",
+        "--explain",
+    ];
+    let text = world.run(&put);
+    let text = err(&text);
+    for part in [
+        "served by  eu-central-1",
+        "level      strong",
+        "1 WAN round trip,",
+        "merged",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let got = world.run(&["kv", "get", "profiles", "k", "-o", "json"]);
+    let receipt = &json(out(&got))["receipt"];
+    assert_eq!(receipt["staleness_ms"], 7);
+    assert_eq!(receipt["served_in"], "eu-central");
+}
+
+#[test]
+fn lists_come_whole_or_up_to_a_limit() {
+    let world = World::new();
+    for element in ["a", "b\tc", "d"] {
+        world.run(&["kv", "add", "carts", "alice", element]);
+        world.run(&["kv", "put", "profiles", element, "v"]);
+    }
+    assert_eq!(
+        out(&world.run(&["kv", "members", "carts", "alice"])),
+        "a\nb\\tc\nd\n"
+    );
+    let two = world.run(&[
+        "kv", "members", "carts", "alice", "--limit", "2", "-o", "jsonl",
+    ]);
+    assert_eq!(out(&two), "{\"element\":\"a\"}\n{\"element\":\"b\\tc\"}\n");
+    let whole = json(out(&world.run(&["kv", "scan", "profiles", "-o", "json"])));
+    assert_eq!(whole["rows"].as_array().unwrap().len(), 3);
+    let table = world.run(&["kv", "scan", "profiles", "-o", "table"]);
+    assert!(
+        out(&table).trim_start().starts_with("key"),
+        "{}",
+        out(&table)
+    );
+    assert_eq!(
+        code(&world.run(&["kv", "scan", "profiles", "--level", "strong"])),
+        3
+    );
+}
+
+#[test]
+fn an_export_is_an_import() {
+    let world = World::new();
+    world.run(&["kv", "put", "profiles", "k", "v"]);
+    world.fed(&["kv", "put", "profiles", "bytes", "-"], &[255]);
+    world.run(&["kv", "add", "carts", "alice", "TEA"]);
+    world.run(&["kv", "incr", "counters", "views", "7", "--sort", "2026"]);
+    let exported = world.run(&["kv", "export", "profiles", "carts", "counters"]);
+    let other = World::new();
+    let imported = other.fed(&["kv", "import", "-"], &exported.stdout);
+    assert_eq!(
+        (code(&imported), out(&imported)),
+        (0, "imported 4\n"),
+        "{}",
+        err(&imported)
+    );
+    let again = other.run(&["kv", "export", "profiles", "carts", "counters"]);
+    assert_eq!(out(&again), out(&exported));
+}
+
+#[test]
+fn an_import_stops_at_the_first_wrong_line_and_names_it() {
+    let world = World::new();
+    let good = r#"{"keyspace":"profiles","key":"k","op":"put","value":"v","home":"us-east"}"#;
+    let input = format!("{good}\n\n{{\"keyspace\":\"profiles\"}}\n{good}\n");
+    let stopped = world.fed(&["kv", "import", "-"], input.as_bytes());
+    assert_eq!(code(&stopped), 2);
+    assert!(err(&stopped).contains("line 3"), "{}", err(&stopped));
+    assert_eq!(world.cluster.executed(), 1);
+    let wrong = r#"{"keyspace":"nowhere","key":"k","op":"put","value":"v"}"#;
+    let refused = world.fed(&["kv", "import", "-"], wrong.as_bytes());
+    assert_eq!(code(&refused), 3);
+    assert!(
+        err(&refused).contains("line 1: UNKNOWN_KEYSPACE"),
+        "{}",
+        err(&refused)
+    );
+}
+
+#[test]
+fn status_and_links_are_asked_of_the_nodes() {
+    let mut world = World::new();
+    let status = world.run(&["status"]);
+    assert_eq!(code(&status), 0, "{}", err(&status));
+    assert!(
+        out(&status).contains("us-east-1\tus-east\tvoting"),
+        "{}",
+        out(&status)
+    );
+    let admin = world.cluster.nodes[0].url();
+    let cut = world.run(&["admin", "cut", "eu-central", "--admin", &admin]);
+    assert_eq!((code(&cut), out(&cut)), (0, "cut eu-central: 4 links\n"));
+    world.run(&["admin", "heal", "eu-central", "--admin", &admin]);
+    let asked = [
+        ("eu-central".to_owned(), true),
+        ("eu-central".to_owned(), false),
+    ];
+    assert_eq!(world.cluster.links(), asked);
+    world.cluster.nodes[0].stop();
+    let status = world.run(&["status", "-o", "json"]);
+    assert_eq!(code(&status), 5);
+    assert_eq!(json(out(&status))["nodes"][0]["reachable"], false);
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let world = World::new();
+    world.run(&["kv", "put", "profiles", "k", "v"]);
+    let mut command = world.command(&["kv", "scan", "profiles"]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((code(&output), err(&output)), (0, ""));
+}

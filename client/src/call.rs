@@ -1,0 +1,223 @@
+//! A call: what to do, at which level, until when. It runs when it is awaited.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hansa_proto::v1::pipe_reply::Body as ReplyBody;
+use hansa_proto::v1::pipe_request::Body as RequestBody;
+use tokio::time::{Instant, timeout_at};
+
+use crate::client::{Client, DEADLINE_MAX};
+use crate::consistency::Consistency;
+use crate::error::{Applied, Error, ErrorKind};
+use crate::execute::{Plan, Progress, execute};
+use crate::retry::Safety;
+use crate::session::{Session, State};
+use crate::wire::{self, About, Decode};
+
+/// What repeating an operation would do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Effect {
+    /// It changes nothing.
+    Read,
+    /// It leaves the same state when it runs twice.
+    Idempotent,
+    /// It does not.
+    Once,
+}
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub(crate) enum Caller {
+    Client(Client),
+    Session(Session),
+}
+
+impl Caller {
+    fn client(&self) -> &Client {
+        match self {
+            Caller::Client(client) => client,
+            Caller::Session(session) => session.client(),
+        }
+    }
+}
+
+/// One call. Nothing happens until it is awaited.
+///
+/// Dropping the future before it is done stops waiting and nothing else: a write may still be
+/// applied.
+#[must_use = "a call does nothing until it is awaited"]
+pub struct Call<R> {
+    caller: Caller,
+    pub(crate) body: RequestBody,
+    effect: Effect,
+    decode: Decode<R>,
+    level: Option<Consistency>,
+    time: Option<Duration>,
+    ack_regions: u8,
+}
+
+impl<R> fmt::Debug for Call<R> {
+    /// Without the body: keys and values stay out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("effect", &self.effect)
+            .field("level", &self.level)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R> Clone for Call<R> {
+    fn clone(&self) -> Call<R> {
+        Call {
+            caller: self.caller.clone(),
+            body: self.body.clone(),
+            ..*self
+        }
+    }
+}
+
+impl<R> Call<R> {
+    pub(crate) fn new(
+        caller: Caller,
+        effect: Effect,
+        body: RequestBody,
+        decode: Decode<R>,
+    ) -> Call<R> {
+        Call {
+            caller,
+            body,
+            effect,
+            decode,
+            level: None,
+            time: None,
+            ack_regions: 0,
+        }
+    }
+
+    /// At this level; else the keyspace's default, in a session level session, and always strong
+    /// for a compare-and-set.
+    pub fn level(mut self, level: Consistency) -> Call<R> {
+        self.level = Some(level);
+        self
+    }
+
+    /// Ends the call after this time, whatever happens: 1 ms to 60 s, all attempts together.
+    pub fn deadline(mut self, time: Duration) -> Call<R> {
+        self.time = Some(time);
+        self
+    }
+
+    /// For eventual and session writes: answers only when this many further regions have the write
+    /// durably, too; 0 (the default) to 15.
+    pub fn ack_regions(mut self, regions: u8) -> Call<R> {
+        self.ack_regions = regions;
+        self
+    }
+
+    fn plan(&self, deadline: Instant) -> Plan {
+        let level = self.level.unwrap_or(match (&self.body, &self.caller) {
+            (RequestBody::CompareAndSet(_), _) => Consistency::Strong,
+            (_, Caller::Session(_)) => Consistency::Session,
+            (_, Caller::Client(_)) => Consistency::KeyspaceDefault,
+        });
+        let safety = match (self.effect, level) {
+            (Effect::Read, _) => Safety::Read,
+            (Effect::Idempotent, Consistency::Strong) => Safety::StrongIdempotent,
+            (Effect::Once, Consistency::Strong) => Safety::StrongOnce,
+            (Effect::Idempotent, _) => Safety::LocalIdempotent,
+            (Effect::Once, _) => Safety::Once,
+        };
+        Plan {
+            body: self.body.clone(),
+            level,
+            safety,
+            deadline,
+            ack_regions: self.ack_regions.into(),
+            token: Bytes::new(),
+            request: None,
+            issued: 0,
+        }
+    }
+
+    async fn run(self) -> Result<R, Error> {
+        let started = Instant::now();
+        let client = self.caller.client();
+        let time = self.time.unwrap_or(client.deadline());
+        if time.is_zero() || time > DEADLINE_MAX {
+            return Err(Error::invalid(
+                "the deadline is more than 0 and at most 60 s",
+            ));
+        }
+        let progress = Progress::default();
+        let plan = self.plan(started + time);
+        let work = self.work(plan, &progress);
+        // Around everything, connecting included: no attempt can outlive the call.
+        let body = match timeout_at(started + time, work).await {
+            Ok(result) => result?,
+            Err(_) => return Err(progress.deadline_error()),
+        };
+        let about = About {
+            attempts: progress.attempts.into_inner(),
+            elapsed: started.elapsed(),
+        };
+        let written = self.effect != Effect::Read;
+        (self.decode)(body, about).ok_or_else(|| {
+            let applied = if written { Applied::Maybe } else { Applied::No };
+            let message = "the reply does not fit the request: report it with both versions";
+            Error::new(ErrorKind::Internal, applied, "BAD_REPLY", message)
+        })
+    }
+
+    async fn work(&self, mut plan: Plan, progress: &Progress) -> Result<ReplyBody, Error> {
+        let writes = self.effect != Effect::Read;
+        match &self.caller {
+            Caller::Session(session) => {
+                let mut state = session.state.lock().await;
+                plan.request = writes.then(|| state.lane.take());
+                plan.token = state.token.clone();
+                plan.issued = state.issued;
+                let outcome = execute(session.client(), &plan, progress).await;
+                remember(session.client(), Some(&mut state), &outcome);
+                outcome
+            }
+            Caller::Client(client) => {
+                let mut loan = writes.then(|| client.lanes().borrow());
+                plan.request = loan.as_mut().map(|loan| loan.lane.take());
+                let outcome = execute(client, &plan, progress).await;
+                remember(client, None, &outcome);
+                outcome
+            }
+        }
+    }
+}
+
+/// Keeps what a reply or a failed condition says about what was seen.
+fn remember(client: &Client, state: Option<&mut State>, outcome: &Result<ReplyBody, Error>) {
+    let (token, hlc) = match outcome {
+        Ok(body) => match wire::header(body) {
+            Some(header) => (&header.session_token, header.server_hlc),
+            None => return,
+        },
+        Err(error) => (error.session_token(), 0),
+    };
+    client.shared().saw_hlc(hlc);
+    if let Some(state) = state {
+        state.issued = state.issued.max(hlc);
+        if !token.is_empty() {
+            state.token = token.clone();
+        }
+    }
+}
+
+impl<R: 'static> IntoFuture for Call<R> {
+    type Output = Result<R, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<R, Error>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}

@@ -1,0 +1,254 @@
+//! The client and its builder.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::endpoint::{Endpoint, Shared};
+use crate::error::Error;
+use crate::request_ids::Lanes;
+use crate::route::{Candidate, order};
+
+/// Longest time a call may take.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(60);
+
+const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
+const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
+
+/// A connection to a cluster. Cheap to clone; clones share everything. One per process is enough.
+///
+/// Calls are made on the nearest endpoint: first the home region, then by measured round trip. When
+/// an endpoint is down, calls go to the next one, and come back when it answers again.
+#[derive(Clone, Debug)]
+pub struct Client(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    endpoints: Vec<Arc<Endpoint>>,
+    home: Option<String>,
+    stays_home: bool,
+    deadline: Duration,
+    lanes: Lanes,
+    shared: Arc<Shared>,
+}
+
+impl Client {
+    /// Starts with no endpoint, 2 s to connect and 5 s per call.
+    pub fn builder() -> Builder {
+        Builder {
+            endpoints: Vec::new(),
+            home: None,
+            stays_home: false,
+            connect_timeout: CONNECT_TIMEOUT_DEFAULT,
+            deadline: DEADLINE_DEFAULT,
+        }
+    }
+
+    /// How the endpoints are doing, in the order in which a call would ask them.
+    pub fn endpoints(&self) -> Vec<EndpointInfo> {
+        let info = |index: usize| {
+            let endpoint = self.endpoint(index);
+            let health = endpoint.health();
+            EndpointInfo {
+                url: endpoint.url.clone(),
+                region: health.region,
+                node: health.node,
+                round_trip: health.round_trip,
+                down: health.down,
+            }
+        };
+        self.order().into_iter().map(info).collect()
+    }
+
+    pub(crate) fn endpoint(&self, index: usize) -> &Arc<Endpoint> {
+        &self.0.endpoints[index]
+    }
+
+    pub(crate) fn region_of(&self, index: usize) -> Option<String> {
+        self.endpoint(index).health().region
+    }
+
+    /// Endpoints a call may use, the one to ask first in front.
+    pub(crate) fn order(&self) -> Vec<usize> {
+        let inner = &self.0;
+        let candidate = |(index, endpoint): (usize, &Arc<Endpoint>)| {
+            let health = endpoint.health();
+            let home = inner.home.is_some() && health.region == inner.home;
+            // One whose region is not known yet may be at home.
+            let may_stay = home || health.region.is_none();
+            (may_stay || !inner.stays_home).then_some(Candidate {
+                index,
+                home,
+                round_trip: health.round_trip,
+                down: health.down,
+            })
+        };
+        let endpoints = inner.endpoints.iter().enumerate();
+        order(endpoints.filter_map(candidate).collect())
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        self.0.deadline
+    }
+
+    pub(crate) fn lanes(&self) -> &Lanes {
+        &self.0.lanes
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.shared
+    }
+}
+
+/// How one endpoint is doing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EndpointInfo {
+    /// Its address.
+    pub url: String,
+    /// Its region, as configured or as its node said.
+    pub region: Option<String>,
+    /// The node that answered there.
+    pub node: Option<String>,
+    /// Smoothed round trip; `None` before the first connection.
+    pub round_trip: Option<Duration>,
+    /// Whether the last attempt to reach it failed.
+    pub down: bool,
+}
+
+/// What a [`Client`] is built from.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    endpoints: Vec<(Option<String>, String)>,
+    home: Option<String>,
+    stays_home: bool,
+    connect_timeout: Duration,
+    deadline: Duration,
+}
+
+impl Builder {
+    /// The home region: its endpoints are asked first.
+    pub fn region(mut self, name: impl Into<String>) -> Builder {
+        self.home = Some(name.into());
+        self
+    }
+
+    /// Fails rather than leave the home region. Needs [`region`](Builder::region).
+    pub fn stay_in_region(mut self) -> Builder {
+        self.stays_home = true;
+        self
+    }
+
+    /// Adds an endpoint of a region, `http://host:port`. A node that says it is elsewhere is refused.
+    pub fn endpoint(mut self, region: impl Into<String>, url: impl Into<String>) -> Builder {
+        self.endpoints.push((Some(region.into()), url.into()));
+        self
+    }
+
+    /// Adds an endpoint whose region is learned from its node.
+    pub fn endpoint_anywhere(mut self, url: impl Into<String>) -> Builder {
+        self.endpoints.push((None, url.into()));
+        self
+    }
+
+    /// How long an attempt to connect may take, greeting included; 2 s unless told otherwise.
+    pub fn connect_timeout(mut self, time: Duration) -> Builder {
+        self.connect_timeout = time;
+        self
+    }
+
+    /// How long a call may take that says nothing itself, at most 60 s; 5 s unless told otherwise.
+    pub fn deadline(mut self, time: Duration) -> Builder {
+        self.deadline = time;
+        self
+    }
+
+    /// Builds the client.
+    ///
+    /// Waits until it is known which endpoint is nearest: until a home endpoint greeted, or, without
+    /// a home region, until all greeted or failed, at most the connect timeout. An endpoint that is
+    /// down is no error here: calls tell.
+    ///
+    /// # Errors
+    /// When there is no endpoint, an address is none, the time bounds do not hold, or the home
+    /// region has no endpoint.
+    pub async fn build(self) -> Result<Client, Error> {
+        self.check()?;
+        let shared = Arc::new(Shared::default());
+        let endpoint = |(region, url): &(Option<String>, String)| {
+            let region = region.clone();
+            Endpoint::new(url, region, self.connect_timeout, shared.clone()).map(Arc::new)
+        };
+        let endpoints: Result<Vec<_>, Error> = self.endpoints.iter().map(endpoint).collect();
+        let client = Client(Arc::new(Inner {
+            endpoints: endpoints?,
+            home: self.home,
+            stays_home: self.stays_home,
+            deadline: self.deadline,
+            lanes: Lanes::default(),
+            shared,
+        }));
+        client.greet().await;
+        Ok(client)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self.endpoints.is_empty() {
+            return Err(Error::invalid(
+                "the client has no endpoint: name at least one",
+            ));
+        }
+        if self.connect_timeout.is_zero() || self.deadline.is_zero() || self.deadline > DEADLINE_MAX
+        {
+            return Err(Error::invalid(
+                "the connect timeout is more than 0, the deadline more than 0 and at most 60 s",
+            ));
+        }
+        let Some(home) = &self.home else {
+            return match self.stays_home {
+                true => Err(Error::invalid("to stay in the home region, name it")),
+                false => Ok(()),
+            };
+        };
+        let may_be_home = |region: &Option<String>| region.as_ref().is_none_or(|name| name == home);
+        if self.endpoints.iter().any(|(region, _)| may_be_home(region)) {
+            return Ok(());
+        }
+        let regions: Vec<&str> = self
+            .endpoints
+            .iter()
+            .filter_map(|e| e.0.as_deref())
+            .collect();
+        Err(Error::invalid(format!(
+            "no endpoint is in the home region `{home}`; the endpoints are in {}",
+            regions.join(", ")
+        )))
+    }
+}
+
+impl Client {
+    /// Asks the endpoints who they are. Those of a known home region are enough if one answers;
+    /// the others are connected to when they are needed.
+    async fn greet(&self) {
+        let is_home = |region: &Option<String>| self.0.home.is_some() && *region == self.0.home;
+        let region = |endpoint: &&Arc<Endpoint>| endpoint.health().region;
+        let (home, others): (Vec<_>, Vec<_>) = self
+            .0
+            .endpoints
+            .iter()
+            .partition(|endpoint| is_home(&region(endpoint)));
+        for group in [home, others] {
+            let mut greetings = JoinSet::new();
+            for endpoint in group {
+                let endpoint = endpoint.clone();
+                greetings.spawn(async move { endpoint.stream().await.is_ok() });
+            }
+            while let Some(answer) = greetings.join_next().await {
+                // With a home region one answer is enough; those still on their way are dropped.
+                if self.0.home.is_some() && matches!(answer, Ok(true)) {
+                    return;
+                }
+            }
+        }
+    }
+}

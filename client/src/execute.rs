@@ -1,0 +1,327 @@
+//! One call, from its first attempt to its last.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hansa_proto::v1;
+use hansa_proto::v1::pipe_reply::Body as ReplyBody;
+use hansa_proto::v1::pipe_request::Body as RequestBody;
+use tokio::time::{Instant, sleep};
+
+use crate::client::Client;
+use crate::consistency::Consistency;
+use crate::endpoint::Endpoint;
+use crate::error::{Applied, Error, ErrorKind};
+use crate::pipe::{Failure, Stream};
+use crate::retry::{Ended, Next, Safety, next};
+use crate::wire;
+
+/// Rounds over all endpoints before a call that left nothing behind gives up. A write that may have
+/// been applied goes on until its deadline: to know is worth the wait.
+const ROUNDS_MAX: u32 = 3;
+/// First and longest pause between two rounds.
+const ROUND_PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
+/// Added to the round trip when the server is told to be done before the caller stops waiting, so
+/// that the server's reason arrives instead of a bare timeout.
+const ANSWER_MARGIN: Duration = Duration::from_millis(10);
+
+/// What to ask for, the same in every attempt.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) body: RequestBody,
+    pub(crate) level: Consistency,
+    pub(crate) safety: Safety,
+    pub(crate) deadline: Instant,
+    pub(crate) ack_regions: u32,
+    pub(crate) token: Bytes,
+    /// For writes: session and number of the request id.
+    pub(crate) request: Option<(u64, u32)>,
+    /// The newest server clock value of the session; a newer one of the client replaces it.
+    pub(crate) issued: u64,
+}
+
+/// How far a call has come. It stands outside of the future that a deadline drops.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) attempts: AtomicU32,
+    /// A write is out that may have been applied.
+    unknown: AtomicBool,
+    /// Any request at all was sent.
+    sent: AtomicBool,
+}
+
+impl Progress {
+    /// The error of a call that its deadline ended.
+    pub(crate) fn deadline_error(&self) -> Error {
+        let attempts = self.attempts.load(Ordering::Relaxed);
+        let (kind, applied, message) = if self.unknown.load(Ordering::Relaxed) {
+            (
+                ErrorKind::Indeterminate,
+                Applied::Maybe,
+                "the deadline passed before the outcome was known: read, then decide",
+            )
+        } else if self.sent.load(Ordering::Relaxed) {
+            (
+                ErrorKind::Unavailable,
+                Applied::No,
+                "the deadline passed before an answer came: allow more time or choose another level",
+            )
+        } else {
+            return Error::unreachable("no endpoint could be reached before the deadline")
+                .at("", attempts);
+        };
+        Error::new(kind, applied, "DEADLINE_EXCEEDED", message).at("", attempts)
+    }
+}
+
+/// Where the first request that was sent went: repetitions name it.
+#[derive(Clone, Debug)]
+struct First {
+    endpoint: usize,
+    node: String,
+    region: String,
+}
+
+/// One call under way.
+struct Journey<'a> {
+    client: &'a Client,
+    plan: &'a Plan,
+    progress: &'a Progress,
+    first: Option<First>,
+    /// The clock value of the request id, fixed by the first attempt.
+    issued: Option<u64>,
+    /// Endpoints asked in this round.
+    tried: BTreeSet<usize>,
+    rounds: u32,
+}
+
+/// Makes attempts until one succeeds or none is allowed any more. The caller bounds the time.
+pub(crate) async fn execute(
+    client: &Client,
+    plan: &Plan,
+    progress: &Progress,
+) -> Result<ReplyBody, Error> {
+    let mut journey = Journey {
+        client,
+        plan,
+        progress,
+        first: None,
+        issued: None,
+        tried: BTreeSet::new(),
+        rounds: 0,
+    };
+    let mut place = Next::Anywhere;
+    loop {
+        let index = journey.choose(place).await?;
+        let attempt = progress.attempts.fetch_add(1, Ordering::Relaxed) + 1;
+        let endpoint = client.endpoint(index);
+        let (ended, error) = match journey.attempt(index, endpoint).await {
+            Ok(reply) => return Ok(reply),
+            Err(failed) => failed,
+        };
+        let unknown = progress.unknown.load(Ordering::Relaxed);
+        let error = error.at(&endpoint.url, attempt);
+        let error = if unknown {
+            error.after_unknown()
+        } else {
+            error
+        };
+        place = next(plan.safety, ended, unknown);
+        tracing::debug!(
+            endpoint = endpoint.url,
+            attempt,
+            reason = error.reason(),
+            ?place,
+            "attempt failed"
+        );
+        if place == Next::GiveUp || !journey.goes_on(place, ended, unknown) {
+            return Err(error);
+        }
+        if ended == Ended::RefusedNow {
+            journey.tried.remove(&index);
+            journey.pause(error.retry_after()).await;
+        }
+    }
+}
+
+impl Journey<'_> {
+    /// The nearest allowed endpoint not asked in this round; after a pause a new round begins.
+    async fn choose(&mut self, place: Next) -> Result<usize, Error> {
+        let allowed = self.allowed(place);
+        if allowed.is_empty() {
+            return Err(Error::unreachable(
+                "no endpoint is in the home region, and the client may not leave it",
+            ));
+        }
+        if let Some(index) = allowed.iter().find(|index| !self.tried.contains(index)) {
+            let index = *index;
+            self.tried.insert(index);
+            return Ok(index);
+        }
+        self.tried.clear();
+        self.pause(None).await;
+        let index = self.allowed(place).first().copied().unwrap_or(allowed[0]);
+        self.tried.insert(index);
+        Ok(index)
+    }
+
+    /// Endpoints the next attempt may go to, nearest first.
+    fn allowed(&self, place: Next) -> Vec<usize> {
+        let order = self.client.order();
+        let Some(first) = &self.first else {
+            return order;
+        };
+        let fits = |index: &usize| match place {
+            Next::SameNode => *index == first.endpoint,
+            Next::SameRegion => self.client.region_of(*index).as_ref() == Some(&first.region),
+            Next::Anywhere | Next::GiveUp => true,
+        };
+        order.into_iter().filter(fits).collect()
+    }
+
+    /// Whether another attempt is worth it.
+    fn goes_on(&self, place: Next, ended: Ended, unknown: bool) -> bool {
+        if unknown && self.plan.safety != Safety::Read {
+            return true;
+        }
+        let round_is_over = self.allowed(place).iter().all(|i| self.tried.contains(i));
+        let waits = round_is_over || ended == Ended::RefusedNow;
+        !waits || self.rounds + 1 < ROUNDS_MAX
+    }
+
+    /// Waits as long as the server hinted, else longer from round to round.
+    async fn pause(&mut self, hint: Option<Duration>) {
+        let [shortest, longest] = ROUND_PAUSE;
+        let pause = shortest
+            .saturating_mul(1 << (2 * self.rounds.min(8)))
+            .min(longest);
+        self.rounds += 1;
+        let jitter = 0.5 + rand::random::<f64>() / 2.0;
+        sleep(hint.unwrap_or(pause.mul_f64(jitter))).await;
+    }
+
+    /// One attempt at one endpoint.
+    async fn attempt(
+        &mut self,
+        index: usize,
+        endpoint: &Arc<Endpoint>,
+    ) -> Result<ReplyBody, (Ended, Error)> {
+        let stream = endpoint
+            .stream()
+            .await
+            .map_err(|error| (Ended::NotSent, error))?;
+        if let Some(first) = &self.first
+            && first.endpoint == index
+            && first.node != stream.hello.node
+            && self.plan.safety == Safety::LocalIdempotent
+        {
+            let other = "another node answers at this address now";
+            return Err((Ended::RefusedForGood, Error::unreachable(other)));
+        }
+        let body = self.request(&stream, endpoint);
+        let is_read = self.plan.safety == Safety::Read;
+        let unknown_before = self.progress.unknown.load(Ordering::Relaxed);
+        let sent = if is_read {
+            &self.progress.sent
+        } else {
+            &self.progress.unknown
+        };
+        let outcome = stream.call(body, sent).await;
+        match outcome {
+            Err(Failure::NotSent(error)) => Err((Ended::NotSent, error)),
+            Err(Failure::Broken(why)) => {
+                self.sent(index, &stream);
+                Err((Ended::Broken, self.broken(&why)))
+            }
+            Ok(ReplyBody::Error(refusal)) => {
+                let error = wire::error(refusal, is_read);
+                if error.applied() == Applied::Maybe {
+                    self.sent(index, &stream);
+                    return Err((Ended::RefusedForGood, error));
+                }
+                self.progress
+                    .unknown
+                    .store(unknown_before, Ordering::Relaxed);
+                self.sent(index, &stream);
+                Err((Ended::refused(error.reason()), error))
+            }
+            Ok(reply) => Ok(reply),
+        }
+    }
+
+    /// The request as this attempt sends it.
+    fn request(&mut self, stream: &Stream, endpoint: &Endpoint) -> RequestBody {
+        let plan = self.plan;
+        let newest = self
+            .client
+            .shared()
+            .newest_hlc()
+            .max(stream.hello.server_hlc);
+        let issued = *self.issued.get_or_insert(plan.issued.max(newest));
+        let level = wire::level(plan.level).into();
+        let first = self.first.as_ref();
+        let request_id = plan.request.map(|(session, seq)| v1::RequestId {
+            session,
+            seq,
+            issued_hlc: issued,
+            // What was surely not applied counts as never attempted.
+            attempt: first.map_or(0, |_| {
+                self.progress
+                    .attempts
+                    .load(Ordering::Relaxed)
+                    .saturating_sub(1)
+            }),
+            first_node: first.map(|first| first.node.clone()).unwrap_or_default(),
+            first_level: first.map_or(0, |_| level),
+        });
+        let remaining = plan.deadline.saturating_duration_since(Instant::now());
+        let round_trip = endpoint.health().round_trip.unwrap_or_default();
+        let server_time = remaining
+            .saturating_sub(round_trip + ANSWER_MARGIN)
+            .max(remaining / 2)
+            .max(Duration::from_millis(1));
+        let mut body = plan.body.clone();
+        wire::set_options(
+            &mut body,
+            v1::RequestOptions {
+                level,
+                session_token: plan.token.clone(),
+                request_id,
+                ack_regions: plan.ack_regions,
+                deadline_ms: u32::try_from(server_time.as_millis()).unwrap_or(u32::MAX),
+                epoch: 0,
+            },
+        );
+        body
+    }
+
+    /// Remembers where the first request went that may have been applied.
+    fn sent(&mut self, index: usize, stream: &Stream) {
+        self.progress.sent.store(true, Ordering::Relaxed);
+        let unknown = self.progress.unknown.load(Ordering::Relaxed);
+        if unknown && self.first.is_none() {
+            self.first = Some(First {
+                endpoint: index,
+                node: stream.hello.node.clone(),
+                region: stream.hello.region.clone(),
+            });
+        }
+    }
+
+    /// The error of a broken connection.
+    fn broken(&self, why: &str) -> Error {
+        let reason = "CONNECTION_BROKEN";
+        match self.plan.safety {
+            Safety::Read => Error::new(ErrorKind::Unavailable, Applied::No, reason, why),
+            _ => Error::new(
+                ErrorKind::Indeterminate,
+                Applied::Maybe,
+                reason,
+                format!("{why}: read, then decide"),
+            ),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What calls return. Every reply carries a [`Receipt`].
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::consistency::Consistency;
+use crate::etag::Etag;
+use crate::key::Key;
+
+/// What a reply is worth and what it cost.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Receipt {
+    /// The level that was reached; never below the one asked for.
+    pub level: Consistency,
+    /// Upper bound of the staleness of what was read: everything acknowledged in any region longer
+    /// ago than this was seen. `None` when the serving node has not heard of some region yet. Zero
+    /// for strong reads.
+    pub staleness: Option<Duration>,
+    /// The name of the node that took the request.
+    pub served_by: String,
+    /// Its region.
+    pub served_in: String,
+    /// The names of the nodes that took part.
+    pub replicas: Vec<String>,
+    /// Their regions, each once.
+    pub regions: Vec<String>,
+    /// For a write: the regions in which it was durable when the reply left.
+    pub durable_regions: Vec<String>,
+    /// Round trips between regions that were paid, one after the other.
+    pub wan_round_trips: u32,
+    /// Whether eventual writes were absorbed into the strong value for this request.
+    pub absorbed: bool,
+    /// Whether a concurrent write was merged or overwritten.
+    pub merged: bool,
+    /// The node that did the work, when that was not the one asked.
+    pub forwarded_to: Option<String>,
+    /// The serving node's topology epoch.
+    pub epoch: u64,
+    /// Attempts the SDK made; 1 when the first one succeeded.
+    pub attempts: u32,
+    /// Time from the call to the reply, as the caller saw it.
+    pub elapsed: Duration,
+}
+
+/// What a row holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Value {
+    /// A register's bytes.
+    Bytes(Bytes),
+    /// A counter's value.
+    Total(i64),
+    /// The element asked for is in its set.
+    Member,
+}
+
+/// What a row held when it was read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// Its content; `None` when nothing is there. That is no error.
+    pub value: Option<Value>,
+    /// Its version; empty when it was never written.
+    pub etag: Etag,
+}
+
+impl Found {
+    /// A register's bytes, if there are any.
+    pub fn bytes(&self) -> Option<&Bytes> {
+        match &self.value {
+            Some(Value::Bytes(bytes)) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// A counter's value, if it was ever written.
+    pub fn total(&self) -> Option<i64> {
+        match &self.value {
+            Some(Value::Total(total)) => Some(*total),
+            _ => None,
+        }
+    }
+}
+
+/// Answer to [`get`](crate::Client::get).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Got {
+    /// What the row held.
+    pub found: Found,
+    /// What the reply is worth.
+    pub receipt: Receipt,
+}
+
+impl Got {
+    /// A register's bytes, if there are any.
+    pub fn bytes(&self) -> Option<&Bytes> {
+        self.found.bytes()
+    }
+
+    /// A counter's value, if it was ever written.
+    pub fn total(&self) -> Option<i64> {
+        self.found.total()
+    }
+}
+
+/// Answer to every write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Written {
+    /// The row's version right after the write.
+    pub etag: Etag,
+    /// A counter's value right after the write as the serving replica saw it.
+    pub total: Option<i64>,
+    /// What the reply is worth.
+    pub receipt: Receipt,
+}
+
+/// Answer to [`contains`](crate::Client::contains).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Contained {
+    /// Whether the element is in the set.
+    pub member: bool,
+    /// What the reply is worth.
+    pub receipt: Receipt,
+}
+
+/// Answer to [`batch_get`](crate::Client::batch_get).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Batch {
+    /// The rows, in order of the keys asked for.
+    pub rows: Vec<Found>,
+    /// Over all rows: the lowest level, the worst staleness.
+    pub receipt: Receipt,
+}
+
+/// One row of a scan.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// Its key.
+    pub key: Key,
+    /// In a set keyspace: its element.
+    pub element: Option<Bytes>,
+    /// What it holds.
+    pub value: Value,
+    /// Its version.
+    pub etag: Etag,
+}
+
+/// A page of a scan.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page {
+    /// The rows, in order inside a shard; a page may be empty before the end.
+    pub rows: Vec<Row>,
+    /// Where to go on; empty at the end.
+    pub next: Bytes,
+    /// What the reply is worth.
+    pub receipt: Receipt,
+}
+
+/// A page of a set's elements.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Members {
+    /// The elements, in byte order.
+    pub elements: Vec<Bytes>,
+    /// Where to go on; empty at the end.
+    pub next: Bytes,
+    /// What the reply is worth.
+    pub receipt: Receipt,
+}

@@ -1,0 +1,199 @@
+//! What one value remembers: request ids, groups, versions, totals.
+
+use super::*;
+use crate::key::NodeId;
+use crate::version::Dot;
+
+fn origin(node: u16) -> Origin {
+    Origin {
+        node: NodeId(node),
+        incarnation: 1,
+    }
+}
+
+fn place(n: u64, value_type: ValueType) -> Place {
+    Place {
+        ballot: Ballot {
+            n,
+            origin: origin((n % 3) as u16),
+        },
+        group: n,
+        hlc: Hlc(n),
+        value_type,
+        dedup_sessions: 2,
+        rules: Rules::default(),
+    }
+}
+
+fn operation(action: Action, request: Option<RequestId>) -> Operation {
+    Operation {
+        action,
+        request,
+        deps: Context::new(),
+    }
+}
+
+fn id(session: u64, seq: u32, issued: u64) -> Option<RequestId> {
+    Some(RequestId {
+        session,
+        seq,
+        issued: Hlc(issued),
+    })
+}
+
+fn increment(value: &mut StrongValue, n: u64, request: Option<RequestId>) -> Outcome {
+    let group = [operation(Action::Increment(1), request)];
+    let mut outcomes = value.apply_group(&group, place(n, ValueType::Counter));
+    outcomes.pop().unwrap()
+}
+
+fn total(value: &StrongValue) -> i64 {
+    value.state.as_ref().map_or(0, |s| s.total().unwrap())
+}
+
+fn put(value: &str) -> Operation {
+    operation(Action::Put(Bytes::copy_from_slice(value.as_bytes())), None)
+}
+
+#[test]
+fn a_repeated_request_id_gets_the_recorded_outcome() {
+    let mut value = StrongValue::default();
+    let first = increment(&mut value, 1, id(7, 1, 0));
+    assert!(matches!(first, Outcome::Done { total: 1, .. }));
+    increment(&mut value, 2, None);
+    assert_eq!(increment(&mut value, 3, id(7, 1, 0)), first);
+    assert_eq!(total(&value), 2);
+    // The session has moved on: what became of its older request is not remembered.
+    increment(&mut value, 4, id(7, 3, 0));
+    assert_eq!(increment(&mut value, 5, id(7, 2, 0)), Outcome::Unknown);
+    assert_eq!(total(&value), 3);
+}
+
+#[test]
+fn a_request_id_below_the_floor_is_unknown_and_not_applied() {
+    let mut value = StrongValue::default();
+    for session in 1..=3 {
+        increment(&mut value, session, id(session, 1, 10 * session));
+    }
+    // Two sessions are remembered: the third took the place of the first, issued at 10.
+    assert_eq!(increment(&mut value, 4, id(1, 1, 10)), Outcome::Unknown);
+    assert_eq!(increment(&mut value, 5, id(9, 1, 10)), Outcome::Unknown);
+    assert_eq!(total(&value), 3);
+    // Issued later than whatever was forgotten: surely new.
+    let new = increment(&mut value, 6, id(9, 1, 11));
+    assert!(matches!(new, Outcome::Done { total: 4, .. }));
+    let recalled = StrongValue::from_record(&value.to_record()).unwrap();
+    assert_eq!(recalled, value);
+}
+
+#[test]
+fn a_group_proposed_again_takes_effect_once() {
+    let mut value = StrongValue::default();
+    let group = [put("one"), put("two")];
+    let place = place(5, ValueType::Register);
+    let first = value.apply_group(&group, place);
+    let chosen = value.clone();
+    let again = Place {
+        ballot: Ballot {
+            n: 99,
+            ..place.ballot
+        },
+        ..place
+    };
+    assert_eq!(value.apply_group(&group, again), first);
+    assert_eq!(value, chosen);
+}
+
+#[test]
+fn operations_of_a_group_have_their_own_versions_and_outcomes() {
+    let mut value = StrongValue::default();
+    let swap = |from: &str, to: &str| {
+        let expect = Expect::Value(Bytes::copy_from_slice(from.as_bytes()));
+        operation(
+            Action::CompareAndSet(expect, Some(Bytes::copy_from_slice(to.as_bytes()))),
+            None,
+        )
+    };
+    let group = [put("one"), swap("one", "two"), swap("one", "three")];
+    let outcomes = value.apply_group(&group, place(1, ValueType::Register));
+    assert_eq!(value.strong_version, 2);
+    let Outcome::Done { etag: second, .. } = &outcomes[1] else {
+        panic!("{outcomes:?}");
+    };
+    assert_eq!(*second, value.etag());
+    assert_eq!(
+        outcomes[2],
+        Outcome::ConditionFailed {
+            etag: second.clone()
+        }
+    );
+    assert_ne!(
+        outcomes[0],
+        Outcome::Done {
+            etag: second.clone(),
+            total: 0
+        }
+    );
+}
+
+#[test]
+fn reading_changes_nothing() {
+    let mut value = StrongValue::default();
+    value.apply_group(&[put("one")], place(1, ValueType::Register));
+    let before = value.clone();
+    let read = [operation(Action::Read, None)];
+    value.apply_group(&read, place(2, ValueType::Register));
+    assert_eq!(value, before);
+}
+
+#[test]
+fn a_deleted_counter_keeps_increments_it_had_not_seen() {
+    let mut value = StrongValue::default();
+    increment(&mut value, 1, None);
+    let seen = Counter::of(Actor::Origin(origin(0)), (5, 0));
+    value.absorb(&State::Counter(seen), &Context::new(), Rules::default());
+    let delete = [operation(Action::Delete, None)];
+    value.apply_group(&delete, place(2, ValueType::Counter));
+    assert_eq!(total(&value), 0);
+    let late = Counter::of(Actor::Origin(origin(0)), (8, 0));
+    value.absorb(&State::Counter(late), &Context::new(), Rules::default());
+    assert_eq!(total(&value), 3);
+}
+
+#[test]
+fn a_strong_remove_takes_away_what_it_saw_and_no_more() {
+    let mut value = StrongValue::default();
+    let add = |seq| {
+        State::Element(Element::added(Dot {
+            origin: origin(0),
+            seq,
+        }))
+    };
+    let add_strongly = [operation(Action::AddElement, None)];
+    let remove = [operation(Action::RemoveElement, None)];
+    value.absorb(&add(1), &Context::new(), Rules::default());
+    value.apply_group(&add_strongly, place(1, ValueType::Set));
+    value.apply_group(&remove, place(2, ValueType::Set));
+    let present = |value: &StrongValue| value.state.as_ref().is_some_and(State::present);
+    assert!(!present(&value));
+    value.absorb(&add(1), &Context::new(), Rules::default());
+    assert!(!present(&value), "a removed add came back");
+    value.absorb(&add(2), &Context::new(), Rules::default());
+    assert!(
+        present(&value),
+        "an add that the remove had not seen was lost"
+    );
+}
+
+#[test]
+fn an_increment_that_would_overflow_is_not_applied() {
+    let mut value = StrongValue::default();
+    let group = [
+        operation(Action::Increment(i64::MAX), None),
+        operation(Action::Increment(1), None),
+        operation(Action::Increment(-1), None),
+    ];
+    let outcomes = value.apply_group(&group, place(1, ValueType::Counter));
+    assert_eq!(outcomes[1], Outcome::Overflow);
+    assert_eq!(total(&value), i64::MAX - 1);
+}

@@ -1,0 +1,516 @@
+//! The driver over one node that is a whole cluster, with a store whose disk obeys the test.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+
+use bytes::Bytes;
+use hansa_consistency::key::{ClusterId, KeyspaceId, RegionId, Row};
+use hansa_consistency::port::{Family, Write};
+use hansa_consistency::request::{Answer, Command, Found, Level};
+use hansa_consistency::rules::Rules;
+use hansa_consistency::session::Context;
+use hansa_consistency::topology::{Keyspace, Mixing, Topology, ValueType};
+use tempfile::TempDir;
+
+use super::*;
+use crate::store::{self, Engine, Options, Stats, StoreError, View, VisitEach};
+
+/// What the disk does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Disk {
+    Works,
+    Hangs,
+    Full,
+    FailsToSync,
+}
+
+/// A store on a disk that does what it is told.
+struct TestStore {
+    inner: Arc<dyn Store>,
+    disk: Mutex<Disk>,
+    changed: Condvar,
+    syncs: AtomicUsize,
+}
+
+impl TestStore {
+    fn new() -> Arc<TestStore> {
+        let inner = store::open(Engine::Memory, Path::new(""), Options::default()).unwrap();
+        Arc::new(TestStore {
+            inner,
+            disk: Mutex::new(Disk::Works),
+            changed: Condvar::new(),
+            syncs: AtomicUsize::new(0),
+        })
+    }
+
+    fn set(&self, disk: Disk) {
+        *self.disk.lock().unwrap() = disk;
+        self.changed.notify_all();
+    }
+
+    fn syncs(&self) -> usize {
+        self.syncs.load(Ordering::SeqCst)
+    }
+}
+
+impl View for TestStore {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.inner.get(family, key)
+    }
+
+    fn scan_each(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut VisitEach<'_>,
+    ) -> Result<(), StoreError> {
+        self.inner.scan_each(family, from, to, visit)
+    }
+}
+
+impl Store for TestStore {
+    fn engine(&self) -> Engine {
+        self.inner.engine()
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn View>, StoreError> {
+        self.inner.snapshot()
+    }
+
+    fn apply(&self, batch: &[Write]) -> Result<(), StoreError> {
+        if *self.disk.lock().unwrap() == Disk::Full {
+            return Err(StoreError::Full { free: 0, needed: 1 });
+        }
+        self.inner.apply(batch)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        let hangs = |disk: &mut Disk| *disk == Disk::Hangs;
+        let disk = self.disk.lock().unwrap();
+        // Bounded, so that a test that fails meanwhile ends.
+        let patience = Duration::from_secs(10);
+        let disk = self.changed.wait_timeout_while(disk, patience, hangs);
+        let disk = disk.unwrap().0;
+        if matches!(*disk, Disk::Hangs | Disk::FailsToSync) {
+            return Err(StoreError::Poisoned {
+                cause: "told to fail".into(),
+            });
+        }
+        self.syncs.fetch_add(1, Ordering::SeqCst);
+        self.inner.sync()
+    }
+
+    fn checkpoint(&self, dir: &Path) -> Result<(), StoreError> {
+        self.inner.checkpoint(dir)
+    }
+
+    fn maintain(&self) -> Result<(), StoreError> {
+        self.inner.maintain()
+    }
+
+    fn stats(&self) -> Stats {
+        self.inner.stats()
+    }
+}
+
+struct Nobody;
+
+impl Outbound for Nobody {
+    fn send(&self, _to: NodeId, _envelope: Envelope) {}
+}
+
+#[derive(Default)]
+struct Seen {
+    groups: AtomicUsize,
+    sequence_syncs: AtomicUsize,
+}
+
+impl Observer for Seen {
+    fn note(&self, _note: Note) {}
+
+    fn group(&self, group: &GroupStats) {
+        assert!(group.events > 0 && group.writes > 0 && group.bytes > 0);
+        self.groups.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn sequence_synced(&self, _took: Duration) {
+        self.sequence_syncs.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn condition(&self, _condition: &Condition) {}
+}
+
+const SHARDS: u16 = 4;
+
+fn config() -> Config {
+    Config {
+        node: NodeId(0),
+        topology: Arc::new(Topology {
+            cluster: ClusterId(1),
+            regions: [(RegionId(0), vec![NodeId(0)])].into(),
+            keyspaces: vec![Keyspace {
+                value_type: ValueType::Register,
+                regions: vec![RegionId(0)],
+                replicas: 1,
+                shards: SHARDS,
+                mixing: Mixing::StrongWins,
+            }],
+        }),
+        rules: Rules::default(),
+    }
+}
+
+/// The store sequence as the store has it, durable or not.
+fn stored_sequence(fixture: &Fixture) -> u64 {
+    let opened = Opened {
+        incarnation: 7,
+        start: 9,
+        lost: false,
+    };
+    let nothing = Pending::default();
+    let overlay = Overlay::new(&*fixture.store, &nothing);
+    Replica::open(config(), opened, 1, now(), &overlay)
+        .unwrap()
+        .store_sequence()
+}
+
+struct Fixture {
+    store: Arc<TestStore>,
+    seen: Arc<Seen>,
+    dir: TempDir,
+    starts: Arc<AtomicU64>,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        let dir = tempfile::tempdir().unwrap();
+        SequenceFile::create(&dir.path().join("sequence"), 0).unwrap();
+        Fixture {
+            store: TestStore::new(),
+            seen: Arc::default(),
+            dir,
+            starts: Arc::default(),
+        }
+    }
+
+    fn sequence(&self) -> SequenceFile {
+        SequenceFile::open(&self.dir.path().join("sequence")).unwrap()
+    }
+
+    fn start(&self) -> Driver {
+        let starts = Arc::clone(&self.starts);
+        let mut next_start: NextStart =
+            Box::new(move || Ok(starts.fetch_add(1, Ordering::SeqCst) + 1));
+        let opened = Opened {
+            incarnation: 7,
+            start: next_start().unwrap(),
+            lost: false,
+        };
+        let nothing = Pending::default();
+        let overlay = Overlay::new(&*self.store, &nothing);
+        let replica = Replica::open(config(), opened, 1, now(), &overlay).unwrap();
+        start(Parts {
+            replica,
+            config: config(),
+            opened,
+            store: self.store.clone(),
+            sequence: self.sequence(),
+            next_start,
+            outbound: Arc::new(Nobody),
+            observer: self.seen.clone(),
+        })
+        .unwrap()
+    }
+}
+
+fn row(key: &str) -> Row {
+    Row::new(KeyspaceId(0), SHARDS, key.as_bytes(), b"", None).unwrap()
+}
+
+fn request(command: Command, level: Level) -> Request {
+    Request {
+        command,
+        level,
+        context: Context::new(),
+        request_id: None,
+        retry_of: None,
+        ack_regions: 0,
+        deadline: now().monotonic + Duration::from_secs(20),
+    }
+}
+
+async fn put(driver: &DriverHandle, key: &str, level: Level) -> Result<Reply, Refusal> {
+    let command = Command::Put(row(key), Bytes::copy_from_slice(key.as_bytes()));
+    driver.request(request(command, level)).await
+}
+
+async fn get(driver: &DriverHandle, key: &str, level: Level) -> Result<Option<Bytes>, Refusal> {
+    let reply = driver
+        .request(request(Command::Get(row(key)), level))
+        .await?;
+    match reply.answer {
+        Answer::Read {
+            found: Found::Value(value),
+            ..
+        } => Ok(Some(value)),
+        Answer::Read { .. } => Ok(None),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Whether it is still not there after everything that needs no disk had its time.
+async fn is_waiting<T>(future: &mut (impl Future<Output = T> + Unpin)) -> bool {
+    let patience = Duration::from_millis(100);
+    tokio::time::timeout(patience, future).await.is_err()
+}
+
+async fn until(driver: &DriverHandle, what: impl Fn(&DriverHandle) -> bool) {
+    let mut watching = driver.clone();
+    while !what(driver) {
+        watching.status_changed().await;
+    }
+}
+
+const LEVELS: [Level; 3] = [Level::Eventual, Level::Session, Level::Strong];
+
+#[tokio::test]
+async fn every_level_writes_and_reads_and_a_restart_keeps_it() {
+    let fixture = Fixture::new();
+    let driver = fixture.start();
+    let handle = driver.handle();
+    for level in LEVELS {
+        put(&handle, level.name(), level).await.unwrap();
+    }
+    driver.stop(Duration::from_secs(5)).await.unwrap();
+    assert!(put(&handle, "late", Level::Eventual).await.is_err());
+
+    let again = fixture.start();
+    for written in LEVELS {
+        for read in LEVELS {
+            let found = get(&again.handle(), written.name(), read).await.unwrap();
+            assert_eq!(found.unwrap(), written.name());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_write_waits_for_the_disk_and_reads_wait_only_for_what_they_read() {
+    let fixture = Fixture::new();
+    let driver = fixture.start();
+    let handle = driver.handle();
+    put(&handle, "settled", Level::Eventual).await.unwrap();
+
+    fixture.store.set(Disk::Hangs);
+    let mut write = Box::pin(put(&handle, "pending", Level::Eventual));
+    assert!(is_waiting(&mut write).await, "acknowledged before the sync");
+    let settled = get(&handle, "settled", Level::Eventual);
+    let settled = tokio::time::timeout(Duration::from_secs(5), settled).await;
+    assert_eq!(settled.unwrap().unwrap().unwrap(), "settled");
+    let mut touching = Box::pin(get(&handle, "pending", Level::Eventual));
+    assert!(
+        is_waiting(&mut touching).await,
+        "showed what is not durable"
+    );
+
+    fixture.store.set(Disk::Works);
+    write.await.unwrap();
+    assert_eq!(touching.await.unwrap().unwrap(), "pending");
+}
+
+#[tokio::test]
+async fn many_writes_share_few_syncs() {
+    let fixture = Fixture::new();
+    let driver = fixture.start();
+    let handle = driver.handle();
+    put(&handle, "first", Level::Eventual).await.unwrap();
+    fixture.store.set(Disk::Hangs);
+    let before = fixture.store.syncs();
+    let writes: Vec<_> = (0..64)
+        .map(|n| {
+            let handle = handle.clone();
+            tokio::spawn(async move { put(&handle, &format!("key {n}"), Level::Eventual).await })
+        })
+        .collect();
+    until(&handle, |driver| driver.status().entries_applied >= 65).await;
+    fixture.store.set(Disk::Works);
+    for write in writes {
+        write.await.unwrap().unwrap();
+    }
+    let syncs = fixture.store.syncs() - before;
+    assert!((1..=8).contains(&syncs), "{syncs} syncs for 64 writes");
+}
+
+#[tokio::test]
+async fn votes_wait_for_the_sequence_file_and_the_end_brings_it_up_to_date() {
+    let fixture = Fixture::new();
+    let driver = fixture.start();
+    let handle = driver.handle();
+    put(&handle, "strong", Level::Strong).await.unwrap();
+    let in_file = fixture.sequence().current();
+    assert!(
+        in_file > 0,
+        "a vote was counted before the file was written"
+    );
+    for n in 0..10 {
+        put(&handle, &format!("key {n}"), Level::Eventual)
+            .await
+            .unwrap();
+    }
+    driver.stop(Duration::from_secs(5)).await.unwrap();
+    assert_eq!(fixture.sequence().current(), stored_sequence(&fixture));
+    assert!(fixture.sequence().current() > in_file);
+}
+
+#[tokio::test]
+async fn the_sequence_file_is_never_ahead_of_what_the_disk_holds() {
+    let fixture = Fixture::new();
+    let driver = fixture.start();
+    let handle = driver.handle();
+    put(&handle, "settled", Level::Strong).await.unwrap();
+    // The end of the driver's work on that put, and of the file's own interval.
+    until(&handle, |_| {
+        fixture.sequence().current() == stored_sequence(&fixture)
+    })
+    .await;
+    fixture.store.set(Disk::Hangs);
+    let before = fixture.sequence().current();
+    let mut write = Box::pin(put(&handle, "strong", Level::Strong));
+    assert!(is_waiting(&mut write).await);
+    assert!(stored_sequence(&fixture) > before, "applied and not synced");
+    assert_eq!(fixture.sequence().current(), before);
+    fixture.store.set(Disk::Works);
+    write.await.unwrap();
+    assert!(fixture.sequence().current() > before);
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_only_eventual_reads_are_served() {
+    let fixture = Fixture::new();
+    let driver = fixture.start();
+    let handle = driver.handle();
+    put(&handle, "before", Level::Eventual).await.unwrap();
+    fixture.store.set(Disk::FailsToSync);
+    let refused = put(&handle, "lost", Level::Eventual).await.unwrap_err();
+    assert_eq!(refused.applied, Applied::Maybe);
+    assert_eq!(refused.reason, Reason::AwaitingReadmission);
+    // The disk seems to work again, but nobody can tell what it holds.
+    fixture.store.set(Disk::Works);
+    until(&handle, |driver| driver.condition() != Condition::Serving).await;
+    assert!(matches!(handle.condition(), Condition::DiskFailed(_)));
+    for level in LEVELS {
+        let refused = put(&handle, "later", level).await.unwrap_err();
+        assert_eq!(refused.applied, Applied::No);
+    }
+    assert!(get(&handle, "before", Level::Strong).await.is_err());
+    let read = get(&handle, "before", Level::Eventual).await;
+    assert_eq!(read.unwrap().unwrap(), "before");
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_space() {
+    let fixture = Fixture::new();
+    let driver = fixture.start();
+    let handle = driver.handle();
+    put(&handle, "before", Level::Eventual).await.unwrap();
+    fixture.store.set(Disk::Full);
+    for level in LEVELS {
+        let refused = put(&handle, "refused", level).await.unwrap_err();
+        assert_eq!(refused.applied, Applied::No, "{level:?}");
+        assert_eq!(refused.reason, Reason::Overloaded);
+    }
+    until(&handle, |driver| driver.condition() != Condition::Serving).await;
+    assert_eq!(handle.condition(), Condition::DiskFull);
+    let read = get(&handle, "before", Level::Eventual).await;
+    assert_eq!(read.unwrap().unwrap(), "before");
+    let refused = get(&handle, "refused", Level::Eventual).await;
+    assert_eq!(
+        refused.unwrap(),
+        None,
+        "showed a write that was not applied"
+    );
+    let start = handle.status().start;
+
+    fixture.store.set(Disk::Works);
+    until(&handle, |driver| driver.status().start > start).await;
+    assert_eq!(handle.condition(), Condition::Serving);
+    for level in LEVELS {
+        put(&handle, "after", level).await.unwrap();
+        let found = get(&handle, "refused", level).await.unwrap();
+        assert_eq!(found, None, "a write that was not applied came back");
+    }
+}
+
+#[tokio::test]
+async fn a_request_nobody_waits_for_is_forgotten() {
+    let fixture = Fixture::new();
+    let driver = fixture.start();
+    let handle = driver.handle();
+    fixture.store.set(Disk::Hangs);
+    let mut write = Box::pin(put(&handle, "strong", Level::Strong));
+    assert!(is_waiting(&mut write).await);
+    until(&handle, |driver| driver.status().open_requests == 1).await;
+    drop(write);
+    until(&handle, |driver| driver.status().open_requests == 0).await;
+    fixture.store.set(Disk::Works);
+}
+
+#[tokio::test]
+async fn a_driver_killed_in_the_middle_of_writes_keeps_what_it_acknowledged() {
+    let fixture = Fixture::new();
+    for round in 0..5 {
+        let driver = fixture.start();
+        let handle = driver.handle();
+        let (acknowledged, mut count) = tokio::sync::mpsc::unbounded_channel();
+        let writer = tokio::spawn(async move {
+            for n in 0.. {
+                let key = format!("round {round} key {n}");
+                if put(&handle, &key, Level::Eventual).await.is_err() {
+                    return;
+                }
+                acknowledged.send(key).unwrap();
+            }
+        });
+        let mut keys = Vec::new();
+        while keys.len() < 20 {
+            keys.push(count.recv().await.unwrap());
+        }
+        tokio::task::spawn_blocking(move || drop(driver))
+            .await
+            .unwrap();
+        writer.await.unwrap();
+        while let Some(key) = count.recv().await {
+            keys.push(key);
+        }
+        let again = fixture.start();
+        for key in keys {
+            let found = get(&again.handle(), &key, Level::Eventual).await.unwrap();
+            assert_eq!(found.unwrap(), key);
+        }
+        tokio::task::spawn_blocking(move || drop(again))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_digest_of_a_shard_changes_with_its_rows_only() {
+    let fixture = Fixture::new();
+    let driver = fixture.start();
+    let handle = driver.handle();
+    let mut digests = Vec::new();
+    for key in ["one", "two"] {
+        put(&handle, key, Level::Eventual).await.unwrap();
+        let mut all = Vec::new();
+        for index in 0..SHARDS {
+            let keyspace = KeyspaceId(0);
+            all.push(handle.digest(ShardId { keyspace, index }).await.unwrap());
+        }
+        digests.push(all);
+    }
+    let changed = (0..usize::from(SHARDS)).filter(|at| digests[0][*at] != digests[1][*at]);
+    assert_eq!(changed.count(), 1);
+}

@@ -1,0 +1,389 @@
+//! The guarded opening of a node: nothing is served before it is known what the disk still holds.
+//!
+//! ```text
+//! DATA/LOCK                  held while the node runs
+//! DATA/identity              who the directory belongs to (`identity`)
+//! DATA/sequence              the small file with the store sequence (`store::sequence`)
+//! DATA/store/                the store (`store`)
+//! DATA/quarantine-START/     a damaged or shortened store, put aside by the start of that number
+//! ```
+//!
+//! | found | what happens |
+//! | --- | --- |
+//! | nothing at all | a first start; the peers tell whether the node was there before |
+//! | identity, no store | data was lost: new incarnation, empty store, refilled from the peers, no vote |
+//! | a damaged record, a store that does not open, or one behind its sequence file | refused, naming the way out; with `rebuild` put aside, and then as above |
+//! | a store without its identity | refused; with `rebuild` as above |
+//! | somebody else's directory, another engine's or a newer format | refused, always |
+//!
+//! A node that lost data stays so over restarts: its identity says it until it is readmitted.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hansa_consistency::key::NodeId;
+use hansa_consistency::replica::{self, Config, Opened, Replica};
+use hansa_consistency::rules::Rules;
+
+use crate::driver;
+use crate::identity::{Identity, IdentityError, fresh_incarnation};
+use crate::settings::Names;
+use crate::store::overlay::{Overlay, Pending};
+use crate::store::sequence::{SequenceError, SequenceFile};
+use crate::store::verify::verify;
+use crate::store::{self, Engine, Options, Store, StoreError};
+
+/// What is to be opened.
+#[derive(Clone, Copy)]
+pub struct Plan<'a> {
+    /// The data directory; made when it is not there.
+    pub dir: &'a Path,
+    /// The storage engine.
+    pub engine: Engine,
+    /// How the engine is opened.
+    pub options: Options,
+    /// The cluster.
+    pub names: &'a Names,
+    /// Which of its nodes this is.
+    pub node: NodeId,
+    /// Whether a damaged or shortened store is put aside.
+    pub rebuild: bool,
+}
+
+/// A node whose disk was looked at. The data directory is locked until this is dropped.
+pub struct Node {
+    /// The replica, not yet told that it started.
+    pub replica: Replica,
+    /// How it was opened.
+    pub config: Config,
+    /// With what it was opened.
+    pub opened: Opened,
+    /// Its store; everything in it is durable.
+    pub store: Arc<dyn Store>,
+    /// The small file; not ahead of the store.
+    pub sequence: SequenceFile,
+    /// Who this is.
+    pub identity: Identity,
+    /// Where that is written.
+    pub identity_path: PathBuf,
+    /// Keeps others out of the directory.
+    pub lock: File,
+}
+
+/// Why a node is not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Somebody else's directory, or its identity file is not usable.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Another process serves from the directory.
+    #[error("the data directory {} is in use by another process: stop that one, or give this node a directory of its own", dir.display())]
+    InUse {
+        /// Which directory.
+        dir: PathBuf,
+    },
+    /// The data is not what was left here.
+    #[error("the data in {} is not what this node left there: {what}; the node does not serve, because it may have forgotten what it promised. Way out: `hansa serve --rebuild` puts the old store aside as {}/quarantine-* and refills the node from its peers; until it is readmitted it serves eventual reads and does not vote", dir.display(), dir.display())]
+    Damaged {
+        /// The data directory.
+        dir: PathBuf,
+        /// What was found.
+        what: String,
+    },
+    /// The store can not be opened, and rebuilding it is not the way out.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The sequence file can not be read, and rebuilding is not the way out.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+    /// The topology does not name the node.
+    #[error(transparent)]
+    Topology(replica::OpenError),
+    /// The operating system refused.
+    #[error("{what} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    move |source| OpenError::Io {
+        what,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Looks at the disk, and opens the replica over it. Counts a start, durably, before anything is opened.
+/// Reads the whole store: takes time in proportion to the data, and blocks.
+///
+/// # Errors
+/// See [`OpenError`]. But for the start number and what the engine's own recovery does, nothing was changed.
+pub fn open(plan: Plan<'_>) -> Result<Node, OpenError> {
+    fs::create_dir_all(plan.dir).map_err(io_error("making the data directory", plan.dir))?;
+    let lock = lock(plan.dir)?;
+    let mut identity = identify(plan)?;
+    let path = plan.identity_path();
+    identity.begin_start(&path)?;
+    let found = match identity.prepared {
+        true => look(plan, &identity),
+        false => Err(Look::Missing),
+    };
+    let (store, sequence, replica) = match found {
+        Ok(found) => found,
+        Err(Look::Refused(error)) => return Err(error),
+        Err(Look::Missing) => {
+            if identity.prepared {
+                tracing::warn!(
+                    "the store is gone: this node lost data and is refilled from its peers"
+                );
+                identity = after_loss(identity);
+            }
+            prepare(plan, &mut identity)?
+        }
+        Err(Look::Damaged(what)) if plan.rebuild => {
+            tracing::warn!(
+                what,
+                "the store is put aside: this node is refilled from its peers"
+            );
+            identity = after_loss(identity);
+            prepare(plan, &mut identity)?
+        }
+        Err(Look::Damaged(what)) => {
+            return Err(OpenError::Damaged {
+                dir: plan.dir.to_owned(),
+                what,
+            });
+        }
+    };
+    Ok(Node {
+        replica,
+        config: plan.config(),
+        opened: opened(&identity),
+        store,
+        sequence,
+        identity,
+        identity_path: path,
+        lock,
+    })
+}
+
+impl Plan<'_> {
+    fn identity_path(&self) -> PathBuf {
+        self.dir.join("identity")
+    }
+
+    fn sequence_path(&self) -> PathBuf {
+        self.dir.join("sequence")
+    }
+
+    fn store_path(&self) -> PathBuf {
+        self.dir.join("store")
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            node: self.node,
+            topology: Arc::clone(self.names.topology()),
+            rules: Rules::default(),
+        }
+    }
+}
+
+fn opened(identity: &Identity) -> Opened {
+    Opened {
+        incarnation: identity.incarnation,
+        start: identity.start,
+        lost: identity.lost,
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join("LOCK");
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(io_error("opening the lock", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
+            dir: dir.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(io_error("taking the lock", &path)(source)),
+    }
+}
+
+/// The identity in the directory, or a new one.
+fn identify(plan: Plan<'_>) -> Result<Identity, OpenError> {
+    let cluster_id = plan.names.cluster_id();
+    let node = plan.names.node_name(plan.node);
+    let read = match Identity::read(&plan.identity_path()) {
+        // The operator has decided: whatever it said, a new incarnation makes nothing of it count.
+        Err(IdentityError::Damaged { .. }) if plan.rebuild => None,
+        read => read?,
+    };
+    if let Some(identity) = read {
+        identity.check(plan.dir, cluster_id, node)?;
+        return Ok(identity);
+    }
+    let first = Identity::first(cluster_id, node);
+    let used = plan.store_path().exists() || plan.sequence_path().exists();
+    match (used, plan.rebuild) {
+        (false, _) => Ok(first),
+        (true, true) => Ok(after_loss(first)),
+        (true, false) => Err(OpenError::Damaged {
+            dir: plan.dir.to_owned(),
+            what: "there is a store, but no identity file".to_owned(),
+        }),
+    }
+}
+
+/// What the node is after it lost data: nobody it was before.
+fn after_loss(identity: Identity) -> Identity {
+    Identity {
+        incarnation: fresh_incarnation(),
+        lost: true,
+        prepared: false,
+        ..identity
+    }
+}
+
+/// What keeps the store from being used as it is.
+enum Look {
+    Missing,
+    Damaged(String),
+    Refused(OpenError),
+}
+
+type Found = (Arc<dyn Store>, SequenceFile, Replica);
+
+/// Opens the store of an earlier start and checks everything in it.
+fn look(plan: Plan<'_>, identity: &Identity) -> Result<Found, Look> {
+    let exists = plan.store_path().join("current").exists();
+    if exists && plan.engine == Engine::Memory {
+        return Err(Look::Refused(
+            StoreError::WrongEngine {
+                dir: plan.store_path(),
+                found: "on disk".to_owned(),
+                wanted: plan.engine,
+            }
+            .into(),
+        ));
+    }
+    if !exists {
+        return Err(Look::Missing);
+    }
+    let store = open_store(plan).map_err(|error| match is_damage(&error) {
+        true => Look::Damaged(error.to_string()),
+        false => Look::Refused(error.into()),
+    })?;
+    // What an engine recovered after a kill may be in the page cache only.
+    store.sync().map_err(|error| Look::Refused(error.into()))?;
+    let sequence = SequenceFile::open(&plan.sequence_path()).map_err(|error| match error {
+        SequenceError::Missing | SequenceError::Damaged => Look::Damaged(error.to_string()),
+        error => Look::Refused(error.into()),
+    })?;
+    verify(&*store).map_err(|failed| Look::Damaged(failed.to_string()))?;
+    let replica = open_replica(plan, identity, &*store)?;
+    if replica.store_sequence() < sequence.current() {
+        return Err(Look::Damaged(format!(
+            "the store ends at sequence {}, but {} was acknowledged",
+            replica.store_sequence(),
+            sequence.current()
+        )));
+    }
+    Ok((store, sequence, replica))
+}
+
+/// Whether an engine that does not open has damaged files, rather than a system that refuses it something.
+/// Engines run into files that are cut off or gone as ordinary errors of reading.
+fn is_damage(error: &StoreError) -> bool {
+    match error {
+        StoreError::Damaged(_) | StoreError::Broken { .. } | StoreError::NotAStore { .. } => true,
+        StoreError::Io { source, .. } => matches!(
+            source.kind(),
+            io::ErrorKind::InvalidInput
+                | io::ErrorKind::InvalidData
+                | io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::NotFound
+        ),
+        _ => false,
+    }
+}
+
+fn open_store(plan: Plan<'_>) -> Result<Arc<dyn Store>, StoreError> {
+    store::open(plan.engine, &plan.store_path(), plan.options)
+}
+
+fn open_replica(plan: Plan<'_>, identity: &Identity, store: &dyn Store) -> Result<Replica, Look> {
+    let nothing = Pending::default();
+    let overlay = Overlay::new(store, &nothing);
+    let seed = rand::random();
+    let replica = Replica::open(
+        plan.config(),
+        opened(identity),
+        seed,
+        driver::now(),
+        &overlay,
+    );
+    replica.map_err(|error| match error {
+        replica::OpenError::Damaged(damaged) => Look::Damaged(damaged.to_string()),
+        error => Look::Refused(OpenError::Topology(error)),
+    })
+}
+
+/// Makes an empty store for the identity's incarnation, and puts aside whatever lies where it goes.
+///
+/// The identity is written first, unprepared: a crash at any point leads back here, and never to a store that
+/// is taken for the old one.
+fn prepare(plan: Plan<'_>, identity: &mut Identity) -> Result<Found, OpenError> {
+    let path = plan.identity_path();
+    identity.write(&path)?;
+    put_aside(plan, identity.start)?;
+    let sequence = SequenceFile::create(&plan.sequence_path(), 0)?;
+    let store = open_store(plan)?;
+    store.sync()?;
+    let replica = open_replica(plan, identity, &*store).map_err(|look| match look {
+        Look::Refused(error) => error,
+        Look::Damaged(what) => OpenError::Damaged {
+            dir: plan.dir.to_owned(),
+            what,
+        },
+        Look::Missing => OpenError::Damaged {
+            dir: plan.dir.to_owned(),
+            what: "the new store is gone".to_owned(),
+        },
+    })?;
+    identity.prepared = true;
+    identity.write(&path)?;
+    Ok((store, sequence, replica))
+}
+
+fn put_aside(plan: Plan<'_>, start: u64) -> Result<(), OpenError> {
+    let aside = plan.dir.join(format!("quarantine-{start}"));
+    for (name, path) in [
+        ("store", plan.store_path()),
+        ("sequence", plan.sequence_path()),
+    ] {
+        // Beside a store in memory the sequence file alone is nothing worth keeping.
+        if !path.exists() || plan.engine == Engine::Memory {
+            continue;
+        }
+        fs::create_dir_all(&aside).map_err(io_error("making the quarantine", &aside))?;
+        fs::rename(&path, aside.join(name)).map_err(io_error("putting aside", &path))?;
+    }
+    let dir = File::open(plan.dir).and_then(|dir| dir.sync_all());
+    dir.map_err(io_error("syncing", plan.dir))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Why a store refused or failed.
+
+use std::io;
+use std::path::PathBuf;
+
+use hansa_consistency::port::{Damaged, Family};
+
+use super::Engine;
+
+/// Why a store refused or failed. No message holds a key or a value.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The operating system refused.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A record is there but its checksum does not hold. Other records are not concerned.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    /// An earlier sync or batch failed, so the store's files may be behind what was applied.
+    /// Writes are refused until the store is opened again; reads go on.
+    #[error("the store takes no writes until it is opened again: {cause}")]
+    Poisoned {
+        /// The failure that came first.
+        cause: String,
+    },
+    /// Free disk space is below the reserve. Nothing was applied. Writes are taken again
+    /// as soon as there is space.
+    #[error("the disk is full: {free} bytes free, {needed} bytes needed")]
+    Full {
+        /// Free bytes on the store's file system.
+        free: u64,
+        /// The reserve, and what the batch takes.
+        needed: u64,
+    },
+    /// Another process, or another part of this one, has the directory open.
+    #[error("the store in {} is in use", dir.display())]
+    InUse {
+        /// Which directory.
+        dir: PathBuf,
+    },
+    /// The directory was made by another engine.
+    #[error(
+        "the store in {} was made by engine {found:?}, not {wanted}: \
+         start with `engine = {found:?}`, or with an empty data directory",
+        dir.display()
+    )]
+    WrongEngine {
+        /// Which directory.
+        dir: PathBuf,
+        /// The engine its `FORMAT` file names.
+        found: String,
+        /// The engine asked for.
+        wanted: Engine,
+    },
+    /// Something was written by a later version of this program. It was not touched.
+    #[error(
+        "{what} has format {found}, this version knows formats up to {known}: use the version that wrote it"
+    )]
+    NewerFormat {
+        /// What it is.
+        what: String,
+        /// Its format.
+        found: u32,
+        /// The newest format known here.
+        known: u32,
+    },
+    /// The directory holds something, but no store that can be recognised.
+    #[error("no store in {}: {what}", dir.display())]
+    NotAStore {
+        /// Which directory.
+        dir: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The engine found its own files damaged, or failed in a way it has no name for.
+    #[error("engine {engine} failed: {what}")]
+    Broken {
+        /// Which engine.
+        engine: Engine,
+        /// What it said.
+        what: String,
+    },
+    /// A key is empty or too long. Nothing was applied.
+    #[error("a key of {bytes} bytes for family {}: 1 to {max} are allowed", family.name(), max = super::KEY_BYTES_MAX)]
+    KeyLength {
+        /// For which family.
+        family: Family,
+        /// Its length.
+        bytes: usize,
+    },
+    /// A value is too long. Nothing was applied.
+    #[error(
+        "a value of {bytes} bytes for family {}: at most {max} are allowed",
+        family.name(),
+        max = super::VALUE_BYTES_MAX
+    )]
+    ValueTooLong {
+        /// For which family.
+        family: Family,
+        /// Its length.
+        bytes: usize,
+    },
+    /// The engine can not do this.
+    #[error("engine {engine} can not {what}")]
+    Unsupported {
+        /// Which engine.
+        engine: Engine,
+        /// What it can not do.
+        what: &'static str,
+    },
+}
+
+impl StoreError {
+    /// For `map_err`: the system refused while `what` was being done.
+    pub(super) fn io(what: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+        move |source| StoreError::Io { what, source }
+    }
+}

@@ -1,0 +1,6 @@
+//! Whole nodes inside this process, on loopback: started, asked, stopped, killed.
+
+mod restart;
+mod single_node;
+mod support;
+mod three_nodes;
