@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Starts the container image and the compose file once for real.
+# Checks every configuration file in this folder, and starts the container image and
+# the compose file once for real.
 #
 #   deploy/test-image.sh --binary target/release/hansa [--base-tar FILE] [--require]
 #
-# It starts a Docker engine of its own (own socket, own data root in a temporary
-# folder, no change to the host's packet filter), makes the base image, builds the
-# image around the given binary, starts the three regions of compose.yaml, waits
-# until all are healthy, does a put and a get at every level, stops everything and
-# removes it. Needs root, and Debian or
-# the commands dockerd, docker, debootstrap and docker-compose installed.
+# It runs `hansa config check` on every shipped node.toml; starts a Docker engine of
+# its own (own socket, own data root in a temporary folder, no change to the host's
+# packet filter); makes the base image; builds the image around the given binary;
+# starts the three regions of compose.yaml and waits until all are healthy; does a put
+# and a get at every level, in the containers and through the published ports; reads
+# the metrics; kills one node and reads everything again; stops all with SIGTERM; and
+# removes everything. Needs root and the ports of compose.yaml, and Debian or the
+# commands dockerd, docker, debootstrap and docker-compose installed.
 #
 #   --binary FILE    the hansa binary, built against this machine's glibc or older
 #   --base-tar FILE  keep the base file system here and use it again next time
@@ -24,7 +27,11 @@ suite=bookworm
 image=hansa:test
 project=hansa-image-test
 regions=(us-east eu-central ap-northeast)
+# As seen in a container, and as published by compose.yaml in the regions' order.
 endpoint=http://127.0.0.1:7101
+client_ports=(7101 7102 7103)
+metrics_ports=(9464 9465 9466)
+configurations=(compose/node-{us-east,eu-central,ap-northeast}.toml systemd/node.toml)
 
 binary='' base_tar='' require=no work='' engine='' step=arguments compose_command=()
 declare -A container
@@ -50,6 +57,25 @@ parse() {
         esac
         shift
     done
+}
+
+# Every file names its own topology, so that is checked too. Without this shell's
+# HANSA_ variables, which would win over the files.
+check_configurations() {
+    step=configuration
+    [[ -n $binary ]] || not_run "no --binary given; build one with: cargo build --release --package hansa"
+    [[ -f $binary && -x $binary ]] || not_run "$binary is not an executable file"
+    binary=$(realpath "$binary")
+    local file said
+    for file in "${configurations[@]}"; do
+        said=$(env -i "$binary" config check --config "$here/$file" 2>&1) || fail "$file: $said"
+    done
+    # A new file must not be forgotten above.
+    local shipped
+    shipped=$(find "$here" -name 'node*.toml' | wc -l)
+    ((shipped == ${#configurations[@]})) ||
+        fail "$shipped node.toml files are shipped, ${#configurations[@]} are checked"
+    say "$shipped configurations are valid"
 }
 
 # Ends the engine by its own process id and removes what was made, whatever
@@ -94,9 +120,11 @@ need() {
 
 tools() {
     step=tools
-    [[ -n $binary ]] || not_run "no --binary given; build one with: cargo build --release --package hansa"
-    [[ -f $binary && -x $binary ]] || not_run "$binary is not an executable file"
     ((EUID == 0)) || not_run "needs root to start a Docker engine"
+    local port
+    for port in "${client_ports[@]}" "${metrics_ports[@]}"; do
+        ! (: >"/dev/tcp/127.0.0.1/$port") 2>/dev/null || not_run "port $port is in use, by a demo perhaps"
+    done
     work=$(mktemp -d)
     trap clean_up EXIT
     need dockerd docker.io
@@ -162,7 +190,10 @@ base_image() {
 build_image() {
     step="image build"
     mkdir -p "$work/context/data"
-    install -m 0755 "$binary" "$work/context/hansa"
+    # As the Dockerfile does, where the machine can.
+    strip --strip-debug -o "$work/context/hansa" "$binary" 2>/dev/null ||
+        cp "$binary" "$work/context/hansa"
+    chmod 0755 "$work/context/hansa"
     engine_docker build --quiet --target runtime --build-arg "BASE_IMAGE=$base" \
         --file "$here/container/Dockerfile" --tag "$image" "$work/context" \
         >"$work/build.log" 2>&1 || fail "$(tail -n 5 "$work/build.log")"
@@ -177,31 +208,52 @@ build_image() {
         "$(($(engine_docker inspect --format '{{.Size}}' "$image") >> 20)) MiB with its base"
 }
 
-start_regions() {
-    step="start of the regions"
-    compose up --detach --no-build >"$work/up.log" 2>&1 || fail "$(tail -n 5 "$work/up.log")"
-    local region state
-    for region in "${regions[@]}"; do
-        container[$region]=$(compose ps -q "$region")
-        for _ in $(seq 120); do
-            state=$(engine_docker inspect --format '{{.State.Status}} {{.State.Health.Status}}' \
-                "${container[$region]}")
-            case $state in
-            "running healthy") continue 2 ;;
-            running*) sleep 0.5 ;;
-            *) break ;;
-            esac
-        done
-        engine_docker logs --tail 20 "${container[$region]}" || true
-        fail "$region is '$state'"
+# Until the region's health check says so.
+wait_healthy() {
+    local region=$1 state
+    for _ in $(seq 120); do
+        state=$(engine_docker inspect --format '{{.State.Status}} {{.State.Health.Status}}' \
+            "${container[$region]}")
+        case $state in
+        "running healthy") return ;;
+        running*) sleep 0.5 ;;
+        *) break ;;
+        esac
     done
-    say "three regions are healthy"
+    engine_docker inspect --format '{{range .State.Health.Log}}{{.ExitCode}} {{.Output}}{{end}}' \
+        "${container[$region]}" | tail -n 5
+    engine_docker logs --tail 20 "${container[$region]}" || true
+    fail "$region is '$state'"
 }
 
+start_regions() {
+    step="start of the regions"
+    local region began=$SECONDS
+    compose up --detach --no-build >"$work/up.log" 2>&1 || fail "$(tail -n 5 "$work/up.log")"
+    for region in "${regions[@]}"; do
+        container[$region]=$(compose ps -q "$region")
+        wait_healthy "$region"
+    done
+    say "three regions are healthy after $((SECONDS - began)) s"
+}
+
+# The binary in a container, talking to its own node.
 hansa() {
     local region=$1
     shift
-    engine_docker exec "${container[$region]}" /usr/local/bin/hansa "$@" --endpoint "$endpoint"
+    engine_docker exec "${container[$region]}" /usr/local/bin/hansa "$@"
+}
+
+# The exit codes on which the health check rests.
+health_exit_codes() {
+    step="health check"
+    local code=0
+    hansa us-east status --endpoint "$endpoint" >"$work/status.log" 2>&1 ||
+        fail "status of a node that answers: $(cat "$work/status.log")"
+    # The discard port: nobody is there.
+    hansa us-east status --endpoint http://127.0.0.1:9 >"$work/status.log" 2>&1 || code=$?
+    ((code == 5)) || fail "status of nobody ends with $code, not with 5"
+    say "hansa status ends with 0 for a node that answers and with 5 for nobody"
 }
 
 # Reads until the value is there: an eventual write is on its way for a while.
@@ -209,7 +261,7 @@ expect() {
     local region=$1 level=$2 key=$3 value=$4 got=
     for _ in $(seq 60); do
         got=$(hansa "$region" kv get profiles "$key" --level "$level" 2>&1) || true
-        [[ $got = *"$value"* ]] && return
+        [[ $got = "$value" ]] && return
         # Only an eventual read may be behind.
         [[ $level = eventual ]] || break
         sleep 0.5
@@ -230,24 +282,73 @@ levels() {
     done
 }
 
+# The machine's own binary through the published ports: one session, its token in a
+# file, writes in the first region and reads in the others.
+published_ports() {
+    step="published ports"
+    local at got
+    env -i "$binary" kv put profiles image-test/moved moved --level session \
+        --session "$work/session" --endpoint "http://127.0.0.1:${client_ports[0]}" \
+        >"$work/put.log" 2>&1 || fail "put: $(cat "$work/put.log")"
+    for at in 1 2; do
+        got=$(env -i "$binary" kv get profiles image-test/moved --level session \
+            --session "$work/session" --endpoint "http://127.0.0.1:${client_ports[at]}" 2>&1) || true
+        [[ $got = moved ]] || fail "the session saw '$got' in ${regions[at]}"
+    done
+    say "a session moved through three published ports"
+    for at in "${!regions[@]}"; do
+        got=$(http_get "${metrics_ports[at]}" /metrics)
+        grep -q "^hansa_standing{.*region=\"${regions[at]}\".*standing=\"voting\".*} 1$" <<<"$got" ||
+            fail "the metrics of ${regions[at]} do not say that it votes"
+    done
+    say "the metrics of three regions say that they vote"
+}
+
+http_get() {
+    exec 3<>"/dev/tcp/127.0.0.1/$1"
+    printf 'GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n' "$2" >&3
+    cat <&3
+    exec 3>&-
+}
+
+# A node that is killed loses nothing that was acknowledged: its data is in its volume.
+kill_one() {
+    step="kill of us-east"
+    local level began=$SECONDS
+    engine_docker kill --signal KILL "${container[us-east]}" >/dev/null || fail "kill"
+    engine_docker wait "${container[us-east]}" >/dev/null || fail "wait"
+    expect ap-northeast strong image-test/strong written-strong
+    engine_docker start "${container[us-east]}" >/dev/null || fail "start"
+    wait_healthy us-east
+    for level in eventual session strong; do
+        expect us-east "$level" "image-test/$level" "written-$level"
+    done
+    say "us-east was killed, strong went on without it, and it came back with its data after" \
+        "$((SECONDS - began)) s"
+}
+
 stop_regions() {
     step="stop of the regions"
-    local region code
+    local region code began=$SECONDS
     compose stop >"$work/stop.log" 2>&1 || fail "$(tail -n 5 "$work/stop.log")"
     for region in "${regions[@]}"; do
         code=$(engine_docker inspect --format '{{.State.ExitCode}}' "${container[$region]}")
         [[ $code = 0 ]] || fail "$region ended with $code after SIGTERM"
     done
-    say "three regions stopped with exit code 0"
+    say "three regions stopped with exit code 0 within $((SECONDS - began)) s"
 }
 
 parse "$@"
+check_configurations
 tools
 start_engine
 base_image
 build_image
 start_regions
+health_exit_codes
 levels
+published_ports
+kill_one
 stop_regions
 step="end"
 say "ok"

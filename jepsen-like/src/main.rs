@@ -42,6 +42,15 @@ enum Command {
         #[arg(long)]
         history: Option<PathBuf>,
     },
+    /// The strong register alone under random schedules.
+    Model {
+        /// How many schedules.
+        #[arg(long, default_value_t = 100_000)]
+        schedules: u64,
+        /// The first one's seed.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Breaks the protocol's rules on purpose, one at a time, and reports which checker caught it.
     #[cfg(feature = "mutants")]
     Mutants {
@@ -81,6 +90,7 @@ fn run(args: Args) -> anyhow::Result<bool> {
             };
             commands::sim(first, count, shape, seed.is_some(), file)
         }
+        Command::Model { schedules, seed } => Ok(commands::model(schedules, seed)),
         #[cfg(feature = "mutants")]
         Command::Mutants { budget, only } => Ok(commands::mutants(budget, only.as_deref())),
     }

@@ -346,15 +346,7 @@ impl Replica {
         let Some(row) = request.command.row().cloned() else {
             return Ok(());
         };
-        if let Some((dot, known)) = self.recall(turn, request, &row, shard)? {
-            // The first attempt's entry may not be durable everywhere yet: wait like it does.
-            self.begun(id);
-            let waiting = Waiting {
-                job: id,
-                ack_regions: request.ack_regions,
-                result: Ok(known),
-            };
-            self.await_entry(turn, shard, dot, waiting);
+        if self.answer_again(turn, id, request, &row)? {
             return Ok(());
         }
         let record = self
@@ -389,20 +381,7 @@ impl Replica {
             };
             self.recent.remember(row.clone(), taken);
         }
-        let entry = Entry {
-            hlc,
-            deps: match self.rules.broken(Mutant::DepsOmitted) {
-                true => Context::new(),
-                false => request.context.clone(),
-            },
-            request: request.request_id,
-            changes: vec![Change {
-                row,
-                state: change,
-                chosen: Ballot::ZERO,
-            }],
-            extension: Bytes::new(),
-        };
+        let entry = self.own_entry(request, hlc, row, change);
         let reply = Reply {
             answer,
             level: request.level,
@@ -418,6 +397,45 @@ impl Replica {
         };
         self.append(turn, shard, entry, vec![waiting]);
         Ok(())
+    }
+
+    fn own_entry(&self, request: &Request, hlc: Hlc, row: Row, state: State) -> Entry {
+        Entry {
+            hlc,
+            deps: match self.rules.broken(Mutant::DepsOmitted) {
+                true => Context::new(),
+                false => request.context.clone(),
+            },
+            request: request.request_id,
+            changes: vec![Change {
+                row,
+                state,
+                chosen: Ballot::ZERO,
+            }],
+            extension: Bytes::new(),
+        }
+    }
+
+    /// Answers a request that was taken before, when what it wrote is durable where it wants it.
+    fn answer_again(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: JobId,
+        request: &Request,
+        row: &Row,
+    ) -> Result<bool, Refusal> {
+        let shard = row.shard();
+        let Some((dot, known)) = self.recall(turn, request, row, shard)? else {
+            return Ok(false);
+        };
+        self.begun(id);
+        let waiting = Waiting {
+            job: id,
+            ack_regions: request.ack_regions,
+            result: Ok(known),
+        };
+        self.await_entry(turn, shard, dot, waiting);
+        Ok(true)
     }
 
     /// A retry, or a repeated request: answered from memory or not at all, never executed twice.
@@ -520,26 +538,26 @@ impl Replica {
             let alone = Counter::plus((0, 0), amount).map_err(overflow)?;
             return Ok(State::Counter(Counter::of(actor, alone)));
         }
-        let logged = self.uncommitted_totals(row, actor).unwrap_or(applied);
+        let logged = self.logged_totals(row, actor, applied);
         let totals = Counter::plus(logged, amount).map_err(overflow)?;
         let seen = before.map_or(Ok(0), State::total).map_err(overflow)?;
         seen.checked_add(amount).ok_or(Overflow).map_err(overflow)?;
         Ok(State::Counter(Counter::of(actor, totals)))
     }
 
-    /// The totals of a row in own entries that are logged but not committed in the region yet.
-    fn uncommitted_totals(&self, row: &Row, actor: Actor) -> Option<(u64, u64)> {
-        let shard = self.shards.get(&row.shard())?;
-        let changes = shard.uncommitted.values().rev().flat_map(|e| &e.changes);
+    /// An actor's totals of a row with every own entry counted in, committed in the region or not. The
+    /// maximum: a strong entry among them may carry older totals of the same actor.
+    fn logged_totals(&self, row: &Row, actor: Actor, applied: (u64, u64)) -> (u64, u64) {
+        let uncommitted = self.shards.get(&row.shard()).map(|held| &held.uncommitted);
+        let entries = uncommitted.into_iter().flat_map(|entries| entries.values());
+        let changes = entries.flat_map(|entry| &entry.changes);
         changes
             .filter(|change| change.row == *row)
-            .find_map(|change| match &change.state {
-                State::Counter(counter) => {
-                    let totals = counter.totals(actor);
-                    (totals != (0, 0)).then_some(totals)
-                }
+            .filter_map(|change| match &change.state {
+                State::Counter(counter) => Some(counter.totals(actor)),
                 _ => None,
             })
+            .fold(applied, |(up, down), (p, n)| (up.max(p), down.max(n)))
     }
 
     fn next_seq(&self, shard: ShardId, origin: Origin) -> Seq {

@@ -93,8 +93,8 @@ fn shape_for(mutant: Mutant) -> Option<Shape> {
         // Only a group of several writes can share anything.
         Mutant::GroupSharesDot => Some(Shape::Contended),
         Mutant::HeartbeatSinceSent | Mutant::HeartbeatOverGap => Some(Shape::Lossy),
-        Mutant::DepsOmitted
-        | Mutant::TokenReplaced
+        Mutant::DepsOmitted => Some(Shape::Torn),
+        Mutant::TokenReplaced
         | Mutant::TokenFromStamp
         | Mutant::ReplyBeforeEntry
         | Mutant::ReadWithoutEntry

@@ -39,9 +39,10 @@ impl Nemesis {
     /// The faults of a run and when they strike.
     pub fn schedule(random: &mut Random, profile: &Profile, nodes: &[NodeId]) -> Vec<(u64, Fault)> {
         let mut plan = Vec::new();
+        let mean = profile.fault_every_us.max(1);
         let mut at = 1_000_000;
-        while profile.fault_every_us > 0 {
-            at += random.between(profile.fault_every_us / 4, profile.fault_every_us * 2);
+        loop {
+            at += random.between(mean / 4, mean * 2);
             if at >= profile.load_us {
                 break;
             }

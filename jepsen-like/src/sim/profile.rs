@@ -26,7 +26,7 @@ pub struct Profile {
     pub weather: Weather,
     /// Wall clocks are off by at most this, milliseconds.
     pub skew_ms: u64,
-    /// Mean time between faults, microseconds; 0 for none.
+    /// Mean time between faults, microseconds.
     pub fault_every_us: u64,
     /// Chances of the kinds of fault.
     pub faults: Faults,
@@ -111,6 +111,8 @@ pub enum Shape {
     Flapping,
     /// Sessions that hop between nodes and regions.
     Wandering,
+    /// Sessions that hop all the time while single directions between nodes are cut.
+    Torn,
     /// Disks that lose the tail of what they synced.
     TailLosing,
     /// Hopping sessions over a network that loses much.
@@ -140,11 +142,26 @@ impl Shape {
                 profile.fault_every_us = 400_000;
             }
             Shape::Flapping => {
-                Shape::Crashing.bend(profile);
-                Shape::Wandering.bend(profile);
+                Shape::Torn.bend(profile);
+                profile.faults.crash = 10;
+                profile.faults.one_way = 0;
+                profile.fault_every_us = 250_000;
                 profile.restart_us = 60_000;
-                profile.faults.clock = 8;
-                profile.weather.reordering = 300;
+                profile.faults.clock = 4;
+            }
+            Shape::Torn => {
+                profile.replicas = 1;
+                profile.processes = 10;
+                profile.think_us = 25_000;
+                profile.hop = 600;
+                profile.mix = Mix {
+                    eventual: 20,
+                    session: 900,
+                };
+                profile.skew_ms = 240;
+                profile.faults.one_way = 12;
+                profile.faults.heal = 3;
+                profile.fault_every_us = 500_000;
             }
             Shape::Wandering => {
                 profile.hop = 500;

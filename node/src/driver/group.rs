@@ -56,13 +56,19 @@ impl Group {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.says.is_empty()
+    /// How many writes and things to say are in it.
+    pub(super) fn held(&self) -> usize {
+        self.writes.len() + self.says.len()
     }
 
-    /// Whether it must be handed on before more events are stepped.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held() == 0
+    }
+
+    /// Whether it must be handed on before more events are stepped. Never when it is empty: an empty group is
+    /// not handed on, and the driver would wait for ever.
     pub(super) fn is_full(&self) -> bool {
-        self.events >= GROUP_EVENTS_MAX || self.bytes >= GROUP_BYTES_MAX
+        !self.is_empty() && (self.events >= GROUP_EVENTS_MAX || self.bytes >= GROUP_BYTES_MAX)
     }
 
     pub(super) fn write(&mut self, writes: Vec<Write>) {
@@ -103,4 +109,33 @@ pub(super) fn carries_writes(message: &Message) -> bool {
             | Message::Accept { .. }
             | Message::Forward { .. }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use hansa_consistency::port::Family;
+
+    use super::*;
+
+    #[test]
+    fn a_group_is_full_by_events_or_bytes_and_never_when_empty() {
+        let write = |bytes: usize| Write {
+            family: Family::Data,
+            key: Bytes::from_static(b"key"),
+            value: Some(vec![0; bytes].into()),
+        };
+        let mut group = Group::new(1, 0);
+        group.events = GROUP_EVENTS_MAX;
+        assert!(
+            !group.is_full(),
+            "reads that left at once leave nothing to hand on"
+        );
+        group.write(vec![write(1)]);
+        assert!(group.is_full());
+        group.events = 1;
+        assert!(!group.is_full());
+        group.write(vec![write(GROUP_BYTES_MAX)]);
+        assert!(group.is_full());
+    }
 }

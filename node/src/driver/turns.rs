@@ -215,7 +215,7 @@ impl Turns {
             .iter()
             .any(|effect| matches!(effect, Effect::Persist(_)));
         let free = !wrote && !touched;
-        self.open.events += usize::from(!effects.is_empty());
+        let held = self.open.held();
         for effect in effects.drain(..) {
             match effect {
                 Effect::Persist(writes) => {
@@ -233,6 +233,7 @@ impl Turns {
             }
         }
         self.effects = effects;
+        self.open.events += usize::from(self.open.held() > held);
     }
 
     fn send(&mut self, free: bool, to: NodeId, envelope: Envelope) {

@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use crate::support::{Cluster, LEVELS, settings};
 use hansa_node::server::serve;
 use hansa_node::store::Engine;
 use hansa_proto::v1::Level;
+
+use crate::support::{Cluster, LEVELS, settings};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_acknowledged_is_there_after_a_restart_and_the_node_votes_again() {

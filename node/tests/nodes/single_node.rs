@@ -3,10 +3,11 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Cluster, LEVELS, Running, settings};
 use hansa_node::server::{Listeners, ServeError, serve};
 use hansa_node::store::Engine;
 use hansa_proto::v1;
+
+use crate::support::{Client, Cluster, LEVELS, Running, settings};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_level_writes_and_reads() {

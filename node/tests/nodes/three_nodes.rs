@@ -1,8 +1,9 @@
 //! Three regions of one node each.
 
-use crate::support::{Cluster, LEVELS, PATIENCE};
 use hansa_node::store::Engine;
 use hansa_proto::v1::{DigestRequest, Level, StatusRequest};
+
+use crate::support::{Cluster, LEVELS, PATIENCE};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_node_writes_and_reads_at_every_level() {

@@ -114,7 +114,8 @@ impl Reader<'_> {
     /// Notes a fault and goes on: the history of a bad run is whole, too.
     fn judge(&self, fault: Option<String>) {
         if let Some(fault) = fault {
-            self.desk.broke(format!("in {}: {fault}", REGIONS[self.region]));
+            self.desk
+                .broke(format!("in {}: {fault}", REGIONS[self.region]));
         }
     }
 
