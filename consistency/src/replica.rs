@@ -18,6 +18,7 @@
 //! | `strong` | the coordinator of strong operations: groups, ballots, backoff |
 //! | `strong_read` | the coordinator of strong reads |
 //! | `votes` | the acceptor; shard epochs |
+//! | `reach` | whether and how fast a quorum answers |
 //! | `start` | may this start vote? |
 //! | `settle` | accepted values nobody finished |
 //! | `status` | what operators see |
@@ -28,6 +29,7 @@ mod jobs;
 mod local;
 mod logs;
 mod peer;
+mod reach;
 mod sessions;
 mod settle;
 mod shard;

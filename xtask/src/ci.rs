@@ -62,7 +62,7 @@ const EXTRAS: &[Extra] = &[
             "--seeds",
             "50",
         ],
-        on: false,
+        on: true,
     },
     Extra {
         name: "model",
@@ -77,7 +77,7 @@ const EXTRAS: &[Extra] = &[
             "--schedules",
             "20000",
         ],
-        on: false,
+        on: true,
     },
 ];
 

@@ -20,12 +20,9 @@ use bytes::Bytes;
 use crate::clock::Hlc;
 use crate::effect::Note;
 use crate::key::{NodeId, Row, ShardId};
-use crate::limits::{
-    ATTEMPT_MS_MIN, ATTEMPT_ROUND_TRIPS, BACKOFF_MS_MAX, DEDUP_SESSIONS_MAX, GROUP_OPERATIONS_MAX,
-    ROW_QUEUE_MAX,
-};
+use crate::limits::{BACKOFF_MS_MAX, DEDUP_SESSIONS_MAX, GROUP_OPERATIONS_MAX, ROW_QUEUE_MAX};
 use crate::message::{Message, Vote};
-use crate::quorum::{Tally, majority};
+use crate::quorum::Tally;
 use crate::record::{Change, Entry};
 use crate::register::proposer::Eventual;
 use crate::register::strong_value::Place;
@@ -40,7 +37,7 @@ use crate::version::Ballot;
 use super::jobs::{JobId, Stage};
 use super::shard::Waiting;
 use super::turn::Turn;
-use super::{Replica, Standing, Timer, local};
+use super::{Replica, Timer, local};
 
 /// What runs and waits on one row.
 #[derive(Clone, Debug, Default)]
@@ -135,20 +132,6 @@ impl Replica {
         let refusal = condition_failed(value.etag(), Context::new());
         self.finish(turn, id, Err(refusal));
         true
-    }
-
-    /// Whether a quorum of a shard's voters answers and votes.
-    pub(super) fn quorum_reachable(&self, now: Duration, shard: ShardId) -> bool {
-        let votes = |node: NodeId| match node == self.me.node {
-            true => self.standing == Standing::Voting,
-            false => self
-                .peers
-                .get(&node)
-                .is_some_and(|peer| peer.reachable(now) && peer.votes && !peer.clock_disputed(now)),
-        };
-        self.shards
-            .get(&shard)
-            .is_some_and(|held| held.voters.reached(votes))
     }
 
     /// Puts an operation into its row's queue.
@@ -344,12 +327,7 @@ impl Replica {
         ballot: Ballot,
         mut base: crate::register::Base,
     ) {
-        if let Some(own) = self.own_eventual(turn, row) {
-            base.absorb(&own, self.rules);
-        }
-        if base.absorbed {
-            turn.note(Note::Absorbed);
-        }
+        self.absorb_own(turn, row, &mut base);
         // Whoever gave up meanwhile was told that nothing was applied.
         self.prune_group(row);
         if self
@@ -406,6 +384,16 @@ impl Replica {
                 ballot,
                 value: value.clone(),
             });
+        }
+    }
+
+    /// Takes in what this coordinator has applied: its own promise need not be among the quorum's.
+    fn absorb_own(&self, turn: &mut Turn<'_>, row: &Row, base: &mut crate::register::Base) {
+        if let Some(own) = self.own_eventual(turn, row) {
+            base.absorb(&own, self.rules);
+        }
+        if base.absorbed {
+            turn.note(Note::Absorbed);
         }
     }
 
@@ -659,44 +647,6 @@ impl Replica {
         for row in rows {
             self.begin_attempt(turn, &row);
         }
-    }
-
-    /// The round trip to the nearest quorum.
-    pub(super) fn quorum_round_trip(&self, now: Duration, shard: ShardId) -> Duration {
-        let Some(held) = self.shards.get(&shard) else {
-            return Duration::ZERO;
-        };
-        let mut regions: Vec<Duration> = held
-            .voters
-            .regions()
-            .iter()
-            .filter(|(region, _)| **region != self.me.region)
-            .filter_map(|(_, nodes)| {
-                let peers = nodes.iter().filter_map(|node| self.peers.get(node));
-                peers
-                    .filter(|p| p.reachable(now) && p.votes)
-                    .map(|p| p.round_trip())
-                    .min()
-            })
-            .collect();
-        regions.sort_unstable();
-        let others = majority(held.voters.regions().len()) - 1;
-        match others.checked_sub(1).and_then(|at| regions.get(at)) {
-            Some(round_trip) => *round_trip,
-            None => regions.last().copied().unwrap_or(Duration::ZERO),
-        }
-    }
-
-    /// How long one attempt of a conversation with a quorum lasts; longer after earlier ones failed, in
-    /// case the round trip is estimated too short.
-    pub(super) fn attempt_patience(
-        &self,
-        now: Duration,
-        shard: ShardId,
-        attempts: u32,
-    ) -> Duration {
-        let round_trips = self.quorum_round_trip(now, shard) * ATTEMPT_ROUND_TRIPS;
-        round_trips.max(Duration::from_millis(ATTEMPT_MS_MIN)) * 2u32.pow(attempts.min(3))
     }
 
     /// Refuses every strong request whose quorum is gone: at once, not at its deadline.
