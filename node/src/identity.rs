@@ -35,6 +35,8 @@ pub struct Identity {
     /// Whether the store and the sequence file of this incarnation were made. While they were not, nothing
     /// was ever acknowledged under it.
     pub prepared: bool,
+    /// The topology the data was stored under: [`crate::settings::Names::layout`].
+    pub layout: Vec<u64>,
 }
 
 /// Why the identity is not usable. Nothing was changed.
@@ -59,6 +61,12 @@ pub enum IdentityError {
     Damaged {
         /// Which file.
         path: PathBuf,
+    },
+    /// The topology is not the one the data was stored under.
+    #[error("the topology differs from the one the data in {} was stored under; regions, nodes and keyspaces with data may not be changed, renamed or reordered, only keyspaces appended to the end. Way out: put the old topology back, or export the data and import it into a cluster of a new id", dir.display())]
+    TopologyChanged {
+        /// The data directory.
+        dir: PathBuf,
     },
     /// A later version wrote it.
     #[error("the identity file {} has format {found}, this version knows formats up to {FORMAT}: use the version that wrote it", path.display())]
@@ -87,7 +95,7 @@ pub(crate) fn fresh_incarnation() -> u32 {
 
 impl Identity {
     /// The identity of a node that never started before.
-    pub fn first(cluster_id: &str, node: &str) -> Identity {
+    pub fn first(cluster_id: &str, node: &str, layout: &[u64]) -> Identity {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Identity {
             cluster_id: cluster_id.to_owned(),
@@ -96,6 +104,7 @@ impl Identity {
             start: since.map_or(0, |since| since.as_secs()),
             lost: false,
             prepared: false,
+            layout: layout.to_vec(),
         }
     }
 
@@ -157,6 +166,21 @@ impl Identity {
         })
     }
 
+    /// Takes over a topology that differs from the one the data was stored under by appended keyspaces at
+    /// most; it is written down with the next start.
+    ///
+    /// # Errors
+    /// [`IdentityError::TopologyChanged`] when anything else differs.
+    pub fn take_layout(&mut self, dir: &Path, layout: &[u64]) -> Result<(), IdentityError> {
+        if !layout.starts_with(&self.layout) {
+            return Err(IdentityError::TopologyChanged {
+                dir: dir.to_owned(),
+            });
+        }
+        self.layout = layout.to_vec();
+        Ok(())
+    }
+
     /// Counts a further start, durably: the number holds from when this returns.
     ///
     /// # Errors
@@ -173,12 +197,32 @@ impl Identity {
 
     fn to_text(&self) -> String {
         let body = format!(
-            "{TITLE}\nformat = {FORMAT}\ncluster = {}\nnode = {}\nincarnation = {}\nstart = {}\nlost = {}\nprepared = {}\n",
-            self.cluster_id, self.node, self.incarnation, self.start, self.lost, self.prepared,
+            "{TITLE}\nformat = {FORMAT}\ncluster = {}\nnode = {}\nincarnation = {}\nstart = {}\nlost = {}\nprepared = {}\nlayout = {}\n",
+            self.cluster_id,
+            self.node,
+            self.incarnation,
+            self.start,
+            self.lost,
+            self.prepared,
+            self.layout_text(),
         );
         let sum = xxh3_64(body.as_bytes());
         format!("{body}sum = {sum:016x}\n")
     }
+}
+
+impl Identity {
+    fn layout_text(&self) -> String {
+        let digests = self.layout.iter().map(|digest| format!("{digest:016x}"));
+        digests.collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn layout_from(text: &str) -> Option<Vec<u64>> {
+    let digests = text.split_whitespace();
+    digests
+        .map(|digest| u64::from_str_radix(digest, 16).ok())
+        .collect()
 }
 
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IdentityError {
@@ -208,6 +252,7 @@ fn parse(text: &str) -> Option<Identity> {
         start: field("start")?.parse().ok()?,
         lost: field("lost")?.parse().ok()?,
         prepared: field("prepared")?.parse().ok()?,
+        layout: layout_from(field("layout")?)?,
     })
 }
 
@@ -218,7 +263,7 @@ mod tests {
     fn written() -> (tempfile::TempDir, PathBuf, Identity) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("identity");
-        let identity = Identity::first("test cluster", "eu-1");
+        let identity = Identity::first("test cluster", "eu-1", &[7, 8]);
         identity.write(&path).unwrap();
         (dir, path, identity)
     }
@@ -234,6 +279,22 @@ mod tests {
             first > 1_700_000_000,
             "above every start of an earlier disk"
         );
+    }
+
+    #[test]
+    fn a_topology_may_grow_at_its_end_and_not_change() {
+        let (dir, _, mut identity) = written();
+        let take =
+            |identity: &mut Identity, layout: &[u64]| identity.take_layout(dir.path(), layout);
+        for changed in [&[7][..], &[8, 7], &[7, 9], &[7, 9, 8]] {
+            let refused = take(&mut identity, changed);
+            assert!(matches!(
+                refused,
+                Err(IdentityError::TopologyChanged { .. })
+            ));
+        }
+        take(&mut identity, &[7, 8, 9]).unwrap();
+        assert!(take(&mut identity, &[7, 8]).is_err());
     }
 
     #[test]

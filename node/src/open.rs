@@ -231,11 +231,13 @@ fn identify(plan: Plan<'_>) -> Result<Identity, OpenError> {
         Err(IdentityError::Damaged { .. }) if plan.rebuild => None,
         read => read?,
     };
-    if let Some(identity) = read {
+    let layout = plan.names.layout();
+    if let Some(mut identity) = read {
         identity.check(plan.dir, cluster_id, node)?;
+        identity.take_layout(plan.dir, layout)?;
         return Ok(identity);
     }
-    let first = Identity::first(cluster_id, node);
+    let first = Identity::first(cluster_id, node, layout);
     let used = plan.store_path().exists() || plan.sequence_path().exists();
     match (used, plan.rebuild) {
         (false, _) => Ok(first),

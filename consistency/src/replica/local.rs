@@ -387,7 +387,10 @@ impl Replica {
             level: request.level,
             context,
             hlc,
-            receipt: Receipt::default(),
+            receipt: Receipt {
+                staleness: self.staleness(turn.now.monotonic, shard),
+                ..Receipt::default()
+            },
         };
         self.begun(id);
         let waiting = Waiting {

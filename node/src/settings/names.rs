@@ -39,6 +39,7 @@ pub struct Names {
     cluster_id: String,
     epoch: u64,
     digest: u128,
+    layout: Vec<u64>,
     topology: Arc<Topology>,
     regions: Vec<String>,
     nodes: Vec<NodeNames>,
@@ -79,6 +80,7 @@ impl Names {
             cluster_id: settings.cluster_id.clone(),
             epoch: settings.epoch,
             digest: digest(settings),
+            layout: layout(settings),
             topology: Arc::new(Topology {
                 cluster: ClusterId::of(&settings.cluster_id),
                 regions,
@@ -110,6 +112,13 @@ impl Names {
     /// are left out: a node may be dialled differently from elsewhere, and may move.
     pub fn digest(&self) -> u128 {
         self.digest
+    }
+
+    /// What data is stored under: a digest of the regions and nodes in their order, then one of each
+    /// keyspace (name, type, regions, replicas, shards) in order. Policies, levels and addresses may change
+    /// under stored data; these may not, but for keyspaces appended to the end.
+    pub fn layout(&self) -> &[u64] {
+        &self.layout
     }
 
     /// What the core works with.
@@ -195,6 +204,30 @@ fn policy(
         default_level: level_from(&keyspace.default_level)?,
     };
     Some((policy, names))
+}
+
+fn layout(settings: &TopologySettings) -> Vec<u64> {
+    let hash = |out: Encoder| xxhash_rust::xxh3::xxh3_64(&out.finish());
+    let mut places = Encoder::record();
+    for region in &settings.regions {
+        places.bytes(region.name.as_bytes());
+        places.number(region.nodes.len() as u64);
+        for node in &region.nodes {
+            places.bytes(node.name.as_bytes());
+        }
+    }
+    let keyspaces = settings.keyspaces.iter().map(|keyspace| {
+        let mut out = Encoder::record();
+        out.bytes(keyspace.name.as_bytes());
+        out.bytes(keyspace.value_type.as_bytes());
+        for region in &keyspace.regions {
+            out.bytes(region.as_bytes());
+        }
+        out.number(u64::from(keyspace.replicas));
+        out.number(u64::from(keyspace.shards));
+        hash(out)
+    });
+    std::iter::once(hash(places)).chain(keyspaces).collect()
 }
 
 /// Over the core's canonical encoding, so that it does not depend on how a file is laid out.
