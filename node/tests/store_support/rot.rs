@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use hansa_consistency::port::{Family, Write};
 use hansa_node::store::verify::verify;
@@ -44,11 +45,7 @@ fn spoil(engine: Engine, db: &Path, at: &str, byte: usize) {
             db.persist(fjall::PersistMode::SyncAll).unwrap();
         }
         Engine::Sled => {
-            let db = sled::Config::new()
-                .path(db)
-                .segment_size(16 << 20)
-                .open()
-                .unwrap();
+            let db = open_sled(db);
             let item = [&[Family::Data as u8], at.as_bytes()].concat();
             let mut value = db.get(&item).unwrap().unwrap().to_vec();
             value[byte + 1] ^= 0x10;
@@ -56,6 +53,21 @@ fn spoil(engine: Engine, db: &Path, at: &str, byte: usize) {
             db.flush().unwrap();
         }
         Engine::Memory => unreachable!("it keeps nothing"),
+    }
+}
+
+/// Opens the engine itself. Its threads of the store just closed hold the file for a moment longer, so its
+/// lock is waited for, as the adapter does.
+fn open_sled(db: &Path) -> sled::Db {
+    let config = sled::Config::new().path(db).segment_size(16 << 20);
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        match config.open() {
+            Err(error) if error.to_string().contains("acquire lock") && Instant::now() < until => {
+                std::thread::yield_now();
+            }
+            opened => return opened.unwrap(),
+        }
     }
 }
 
