@@ -32,9 +32,6 @@ pub const OPEN_REQUESTS_MAX: usize = 65_536;
 /// Sessions whose latest request id one strong row remembers.
 pub const DEDUP_SESSIONS_MAX: usize = 1024;
 
-/// How long a strong row remembers a request id at least, milliseconds.
-pub const DEDUP_WINDOW_MS: u64 = 5 * 60 * 1000;
-
 /// Entries in one answer to a pull, bytes. Well under the 4 MiB message bound of the wire.
 pub const PULL_BYTES_MAX: usize = 1 << 20;
 

@@ -309,7 +309,7 @@ impl Replica {
         }
         match job.request.level {
             Level::Strong => self.serve_strong(turn, id),
-            Level::Session if !self.covers_for(turn, id, shard) => {
+            Level::Session if !self.covers_for(id, shard) => {
                 self.wait_for_session(turn, id, shard);
             }
             Level::Eventual | Level::Session => self.serve_local(turn, id, shard),
@@ -383,7 +383,6 @@ impl Replica {
 
     /// Says something to a peer, or to this node itself once this step's writes are durable.
     fn send(&mut self, turn: &mut Turn<'_>, to: NodeId, message: Message) {
-        // Anything but a heartbeat may name ballots and stamps ticked in this step.
         let envelope = Envelope {
             cluster: self.topology.cluster,
             from: self.me.node,

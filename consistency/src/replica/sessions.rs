@@ -59,7 +59,7 @@ impl Replica {
     }
 
     /// Whether the causes a job's session carries are applied here.
-    pub(super) fn covers_for(&self, _turn: &Turn<'_>, id: JobId, shard: ShardId) -> bool {
+    pub(super) fn covers_for(&self, id: JobId, shard: ShardId) -> bool {
         let Some(job) = self.jobs.get(&id) else {
             return true;
         };
@@ -139,7 +139,7 @@ impl Replica {
             if !self.jobs.contains_key(&id) || self.forwarded.contains(&id) {
                 continue;
             }
-            if self.covers_for(turn, id, shard) {
+            if self.covers_for(id, shard) {
                 if let Some(job) = self.jobs.get_mut(&id) {
                     job.stage = Stage::Clean;
                 }

@@ -100,7 +100,7 @@ impl Replica {
             self.refuse(turn, id, Reason::QuorumUnreachable, UNREACHABLE);
             return;
         }
-        if !self.covers_for(turn, id, shard) {
+        if !self.covers_for(id, shard) {
             self.wait_for_session(turn, id, shard);
             return;
         }
