@@ -74,6 +74,35 @@ pub struct Prefix {
     pub seq: Seq,
 }
 
+/// New entries of a node's own log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Append {
+    /// Which shard.
+    pub shard: ShardId,
+    /// The entries.
+    pub run: Run,
+    /// The sender's log is committed in its region up to here.
+    pub committed: Seq,
+    /// The ends of the sender's other logs of the shard: whoever holds those and this run has
+    /// everything the sender wrote up to the run's last clock value.
+    pub others: Vec<Prefix>,
+    /// Its place among all entries pushed to the receiver; `None` within a region.
+    pub place: Option<Place>,
+}
+
+/// The place of a push among everything one node pushes to another since a heartbeat. Who took that
+/// heartbeat and every push after it knows how far it has the sender's entries of all shards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The sender's newest heartbeat to the receiver.
+    pub after: u64,
+    /// How many pushes there were since that heartbeat, this one included.
+    pub number: u64,
+    /// Every entry the sender wrote with a clock up to this, to whatever shard both hold, was stated
+    /// by that heartbeat or pushed since, at the latest with this push.
+    pub complete: Hlc,
+}
+
 /// What one replica says to another.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message {
@@ -83,17 +112,7 @@ pub enum Message {
 
     // --- origin logs
     /// New entries of the sender's own log, pushed.
-    Append {
-        /// Which shard.
-        shard: ShardId,
-        /// The entries.
-        run: Run,
-        /// The sender's log is committed in its region up to here.
-        committed: Seq,
-        /// The ends of the sender's other logs of the shard: whoever holds those and this run has
-        /// everything the sender wrote up to the run's last clock value.
-        others: Vec<Prefix>,
-    },
+    Append(Append),
     /// The sender's own log is committed up to here; to replicas of its region.
     Committed {
         /// Which shard.
@@ -289,7 +308,7 @@ impl Message {
     pub fn name(&self) -> &'static str {
         match self {
             Message::Heartbeat(_) => "heartbeat",
-            Message::Append { .. } => "append",
+            Message::Append(_) => "append",
             Message::Committed { .. } => "committed",
             Message::Acknowledge { .. } => "acknowledge",
             Message::ExchangeRequest { .. } => "exchange_request",

@@ -56,7 +56,7 @@ use crate::port::{Damaged, Family, Reader};
 use crate::request::{Level, Reason, Refusal, Request};
 use crate::rules::{Mutant, Rules};
 use crate::topology::Topology;
-use crate::version::{Ballot, Origin};
+use crate::version::{Ballot, Origin, Seq};
 
 use jobs::{Asker, Job, JobId};
 use peer::Peer;
@@ -141,6 +141,8 @@ pub struct Replica {
     /// Whether the last of them was taken in this start.
     fresh_origin: bool,
     shards: BTreeMap<ShardId, Shard>,
+    /// Own entries of all shards that are not committed in the region yet, oldest first.
+    uncommitted: BTreeSet<(Hlc, ShardId, Origin, Seq)>,
     peers: BTreeMap<NodeId, Peer>,
     jobs: BTreeMap<JobId, Job>,
     clients: BTreeMap<OpId, JobId>,
@@ -206,6 +208,7 @@ impl Replica {
             store_sequence: stored.sequence,
             origins: stored.origins,
             shards: stored.shards,
+            uncommitted: BTreeSet::new(),
             peers: stored.peers,
             jobs: BTreeMap::new(),
             clients: BTreeMap::new(),
@@ -347,12 +350,7 @@ impl Replica {
     fn on_message(&mut self, turn: &mut Turn<'_>, from: NodeId, hlc: Hlc, message: Message) {
         match message {
             Message::Heartbeat(heartbeat) => self.on_heartbeat(turn, from, hlc, &heartbeat),
-            Message::Append {
-                shard,
-                run,
-                committed,
-                others,
-            } => self.on_append(turn, from, shard, run, committed, &others),
+            Message::Append(append) => self.on_append(turn, from, append),
             Message::Committed { shard, origin, seq } => {
                 self.on_committed(turn, shard, origin, seq);
             }

@@ -61,6 +61,10 @@ pub enum Mutant {
     HeartbeatSinceSent,
     /// A heartbeat raises the safe time though entries before it are missing.
     HeartbeatOverGap,
+    /// A push raises the safe time though pushes before it are missing.
+    PushesOverGap,
+    /// A push claims to be complete though an older own entry is not committed yet.
+    PushesHideUncommitted,
     /// A vote leaves before the file with its store sequence is synced.
     VoteBeforeSequence,
     /// A node that lost data goes on under its old incarnation.
@@ -77,7 +81,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them, in the order of the declaration.
-    pub const ALL: [Mutant; 33] = [
+    pub const ALL: [Mutant; 35] = [
         Mutant::DoubleBallot,
         Mutant::MergeAtAccept,
         Mutant::NoDedup,
@@ -105,6 +109,8 @@ impl Mutant {
         Mutant::GroupSharesDot,
         Mutant::HeartbeatSinceSent,
         Mutant::HeartbeatOverGap,
+        Mutant::PushesOverGap,
+        Mutant::PushesHideUncommitted,
         Mutant::VoteBeforeSequence,
         Mutant::IncarnationReused,
         Mutant::PendingNotOverlaid,

@@ -13,7 +13,7 @@
 //! | `links`, `orders` | the WAN, and `hansa admin cut`, `heal` |
 //! | `cluster` | all of it together, from start to stop |
 //! | `dataset`, `workload`, `board`, `table`, `live` | what a spectator sees |
-//! | `smoke`, `history`, `bench` | what a judge sees |
+//! | `smoke`, `history`, `bench`, `scrape` | what a judge sees |
 
 mod bench;
 mod board;
@@ -29,6 +29,7 @@ mod orders;
 mod ports;
 mod ready;
 mod schedule;
+mod scrape;
 mod shape;
 mod smoke;
 mod table;

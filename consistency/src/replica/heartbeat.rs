@@ -244,7 +244,7 @@ impl Replica {
         peer.lost = heartbeat.lost;
         // Relative to a heartbeat we never saw: neither believed nor echoed, so that the next lists all.
         if heartbeat.since <= processed {
-            peer.last_ping = Some((heartbeat.ping, now));
+            peer.believe(heartbeat.ping, now);
             if !heartbeat.lost {
                 let before = peer.known;
                 for (shard, origin, seq) in &heartbeat.assigned {
@@ -284,8 +284,6 @@ impl Replica {
             }
             self.schedule_heartbeats(turn);
         }
-        for shard in self.waited_for() {
-            self.wake_sessions(turn, shard);
-        }
+        self.wake_all_sessions(turn);
     }
 }

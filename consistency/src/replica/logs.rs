@@ -9,14 +9,16 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::clock::Hlc;
 use crate::codec::Encode;
 use crate::effect::Note;
 use crate::key::{NodeId, RegionId, ShardId};
-use crate::message::{Message, Prefix, Run};
+use crate::message::{Append, Message, Run};
 use crate::port::{Damaged, Family, Reader};
 use crate::quorum::majority;
 use crate::record::{Change, Entry, Record};
 use crate::request::Level;
+use crate::rules::Mutant;
 use crate::version::{Ballot, Dot, Origin, Seq};
 use crate::{clock, layout};
 
@@ -53,6 +55,7 @@ impl Replica {
         );
         turn.store(Family::Meta, layout::log_state(shard, origin), &state);
         held.changed_at = pings;
+        self.uncommitted.insert((entry.hlc, shard, origin, seq));
         held.uncommitted.insert((origin, seq), entry);
         held.waiting
             .entry((origin, seq))
@@ -107,15 +110,14 @@ impl Replica {
                     first,
                     entries,
                 };
-                messages.push((
-                    node,
-                    Message::Append {
-                        shard,
-                        run,
-                        committed,
-                        others: others.clone(),
-                    },
-                ));
+                let append = Append {
+                    shard,
+                    run,
+                    committed,
+                    others: others.clone(),
+                    place: None,
+                };
+                messages.push((node, Message::Append(append)));
             }
         }
         for (node, message) in messages {
@@ -132,6 +134,7 @@ impl Replica {
         let mut entries = BTreeMap::new();
         for seq in first..=upto {
             if let Some(entry) = held.uncommitted.remove(&(origin, seq)) {
+                self.uncommitted.remove(&(entry.hlc, shard, origin, seq));
                 entries.insert(seq, entry);
             }
         }
@@ -158,6 +161,12 @@ impl Replica {
             return;
         };
         let committed = held.applied(origin);
+        let complete = match self.uncommitted.first() {
+            Some((first, ..)) if !self.rules.broken(Mutant::PushesHideUncommitted) => {
+                Hlc(first.0 - 1)
+            }
+            _ => held.logs.get(&origin).map_or(Hlc::ZERO, |log| log.hlc),
+        };
         let others = held.other_ends(origin);
         let targets: Vec<(NodeId, bool)> = held
             .voters
@@ -168,7 +177,11 @@ impl Replica {
             .map(|(node, region)| (node, region == self.me.region))
             .collect();
         for (node, near) in targets {
-            if !self.peers.get(&node).is_some_and(|p| p.up) {
+            let Some(peer) = self.peers.get_mut(&node) else {
+                continue;
+            };
+            let place = (!near).then(|| peer.next_place(complete));
+            if !peer.up {
                 continue;
             }
             let message = match near {
@@ -177,7 +190,7 @@ impl Replica {
                     origin,
                     seq: committed,
                 },
-                false => Message::Append {
+                false => Message::Append(Append {
                     shard,
                     run: Run {
                         origin,
@@ -186,7 +199,8 @@ impl Replica {
                     },
                     committed,
                     others: others.clone(),
-                },
+                    place,
+                }),
             };
             self.send(turn, node, message);
         }
@@ -234,15 +248,14 @@ impl Replica {
     }
 
     /// Entries of a peer's own log arrive, pushed by the peer.
-    pub(super) fn on_append(
-        &mut self,
-        turn: &mut Turn<'_>,
-        from: NodeId,
-        shard: ShardId,
-        run: Run,
-        committed: Seq,
-        others: &[Prefix],
-    ) {
+    pub(super) fn on_append(&mut self, turn: &mut Turn<'_>, from: NodeId, append: Append) {
+        let Append {
+            shard,
+            run,
+            committed,
+            others,
+            place,
+        } = append;
         let origin = run.origin;
         if origin.node != from || run.entries.is_empty() || !self.shards.contains_key(&shard) {
             return;
@@ -253,11 +266,21 @@ impl Replica {
         if !self.take_run(turn, shard, run, committed) {
             self.pull(turn, from, shard);
         }
-        if let Some(held) = self.shards.get_mut(&shard) {
-            held.learn_safe_time(origin, last, others);
-        }
+        let Some(held) = self.shards.get_mut(&shard) else {
+            return;
+        };
+        held.learn_safe_time(origin, last, &others);
+        let applied = held.applied(origin) >= last;
         self.acknowledge(turn, shard, origin);
         self.progressed(turn, shard);
+        let over_gaps = self.rules.broken(Mutant::PushesOverGap);
+        if let Some(place) = place
+            && (applied || over_gaps)
+            && let Some(peer) = self.peers.get_mut(&from)
+            && peer.follow(place, over_gaps)
+        {
+            self.wake_all_sessions(turn);
+        }
     }
 
     /// The peer's log is committed in its region: what is logged here may be applied.
@@ -477,6 +500,7 @@ impl Replica {
                     })?;
                     let entry =
                         Entry::from_record(&record).map_err(|e| damaged(Family::Log, &e))?;
+                    self.uncommitted.insert((entry.hlc, *shard, *origin, seq));
                     held.uncommitted.insert((*origin, seq), entry);
                 }
             }
@@ -510,6 +534,6 @@ fn durable_regions(
 
 /// Whether another region changed the row after the entry was written: neither saw the other.
 fn concurrent(before: &Record, region: RegionId, entry: &Entry) -> bool {
-    let other = |(r, hlc): (RegionId, clock::Hlc)| r != region && hlc > entry.hlc;
+    let other = |(r, hlc): (RegionId, Hlc)| r != region && hlc > entry.hlc;
     before.touched.iter().any(other)
 }

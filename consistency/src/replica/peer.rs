@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::clock::Hlc;
 use crate::key::{RegionId, ShardId};
 use crate::limits::{HEARTBEAT_BUSY_MS, PEER_SILENT_MS, ROUND_TRIP_UNKNOWN_MS};
+use crate::message::Place;
 use crate::version::{Origin, Seq};
 
 /// Forwarded requests whose numbers are remembered, so that a repeated message is not served twice.
@@ -66,6 +67,10 @@ pub(super) struct Peer {
     pub(super) heartbeat_sent_at: Duration,
     pub(super) digest_sent_at: Option<Duration>,
     pub(super) busy_until: Duration,
+    /// Pushes to it since our newest heartbeat, also those that could not be sent.
+    pub(super) pushed: u64,
+    /// Its pushes taken since its newest heartbeat, without a gap.
+    followed: u64,
     pub(super) known: Known,
     pub(super) behind: BTreeMap<ShardId, Behind>,
     /// Until when its or our clock is disputed.
@@ -101,6 +106,8 @@ impl Peer {
             heartbeat_sent_at: Duration::ZERO,
             digest_sent_at: None,
             busy_until: Duration::ZERO,
+            pushed: 0,
+            followed: 0,
             known: Known::default(),
             behind: BTreeMap::new(),
             clock_disputed_until: Duration::ZERO,
@@ -160,11 +167,42 @@ impl Peer {
     /// Remembers a heartbeat as sent.
     pub(super) fn sent_ping(&mut self, ping: u64, now: Duration) {
         self.pinged = ping;
+        self.pushed = 0;
         self.pings.push_back((ping, now));
         if self.pings.len() > PINGS_KEPT {
             self.pings.pop_front();
         }
         self.heartbeat_sent_at = now;
+    }
+
+    /// The place of the next push.
+    pub(super) fn next_place(&mut self, complete: Hlc) -> Place {
+        self.pushed += 1;
+        Place {
+            after: self.pinged,
+            number: self.pushed,
+            complete,
+        }
+    }
+
+    /// Its heartbeat was processed: what it states is known to be missing here, or here.
+    pub(super) fn believe(&mut self, ping: u64, now: Duration) {
+        self.last_ping = Some((ping, now));
+        self.followed = 0;
+    }
+
+    /// A push of its was applied. If nothing is missing between its newest heartbeat and the push, its
+    /// entries of all shards are here up to what the push says; `true` when that is news.
+    pub(super) fn follow(&mut self, place: Place, over_gaps: bool) -> bool {
+        let heard = self.last_ping.map(|(ping, _)| ping) == Some(place.after);
+        let next = heard && place.number == self.followed + 1;
+        if self.lost || !(next || over_gaps) {
+            return false;
+        }
+        self.followed = place.number;
+        let news = place.complete > self.known.hlc;
+        self.known.hlc = self.known.hlc.max(place.complete);
+        news
     }
 
     /// Takes an echo: when that heartbeat was sent, and the round trip if it was the first echo of it.

@@ -136,10 +136,15 @@ impl Replica {
             return;
         }
         for id in std::mem::take(&mut held.sessions) {
-            if !self.jobs.contains_key(&id) || self.forwarded.contains(&id) {
+            let Some(job) = self.jobs.get(&id) else {
+                continue;
+            };
+            // A forwarded write may be served already; a read is answered by whoever is first.
+            if self.forwarded.contains(&id) && !job.request.command.is_read() {
                 continue;
             }
             if self.covers_for(id, shard) {
+                self.forwarded.remove(&id);
                 if let Some(job) = self.jobs.get_mut(&id) {
                     job.stage = Stage::Clean;
                 }
@@ -147,6 +152,13 @@ impl Replica {
             } else if let Some(held) = self.shards.get_mut(&shard) {
                 held.sessions.push(id);
             }
+        }
+    }
+
+    /// A node's entries of all shards are known further: whoever waits may be served now.
+    pub(super) fn wake_all_sessions(&mut self, turn: &mut Turn<'_>) {
+        for shard in self.waited_for() {
+            self.wake_sessions(turn, shard);
         }
     }
 

@@ -104,7 +104,7 @@ impl Group {
 pub(super) fn carries_writes(message: &Message) -> bool {
     matches!(
         message,
-        Message::Append { .. }
+        Message::Append(_)
             | Message::Entries { .. }
             | Message::Accept { .. }
             | Message::Forward { .. }

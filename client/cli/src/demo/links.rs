@@ -104,6 +104,7 @@ impl Cuts {
 }
 
 struct Running {
+    planned: Planned,
     from: usize,
     to: usize,
     link: Link,
@@ -131,6 +132,7 @@ impl Links {
                     format!("no link on {}: --port-base moves all ports", planned.listen)
                 })?;
             links.push(Running {
+                planned: *planned,
                 from: shape.region_of(planned.from),
                 to: shape.region_of(planned.to),
                 link,
@@ -166,6 +168,18 @@ impl Links {
             }
         }
         changed
+    }
+
+    /// Bytes taken from both ends of all links since their start, by pair of nodes (lower number first).
+    pub(crate) fn bytes_by_pair(&self) -> BTreeMap<(usize, usize), u64> {
+        let mut pairs = BTreeMap::new();
+        for Running { planned, link, .. } in &self.links {
+            let (from, to) = (planned.from, planned.to);
+            let counters = link.counters();
+            let bytes = counters.forward.bytes_in + counters.backward.bytes_in;
+            *pairs.entry((from.min(to), from.max(to))).or_default() += bytes;
+        }
+        pairs
     }
 
     /// What is cut now, for people: `ap-northeast`, or `us-east (inbound)` when only some of its

@@ -1,17 +1,21 @@
 //! `demo --smoke`: the whole story by itself, with checks.
 //!
-//! Every level from every region; background load; a region cut off, writes on both sides, strong
-//! served by the majority and refused at once in the minority; a node killed with SIGKILL and back;
-//! heal; equal digests; no acknowledged write missing; no session ever went back. Progress goes to
-//! standard error, one JSON line of figures to standard output.
+//! Every level from every region; background load; many clients at once; one direction of a region's
+//! links cut, then the region cut off: writes on both sides, strong served by the majority and refused
+//! at once in the minority; a node killed with SIGKILL and back; heal; equal digests; no acknowledged
+//! write missing; no session ever went back; a few seconds of quiet. Progress goes to standard error,
+//! one JSON line of figures to standard output.
 
 mod actor;
+mod burst;
 mod crash;
 mod cut;
 mod final_state;
 mod ledger;
 mod levels;
 mod load;
+mod one_way;
+mod quiet;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -82,6 +86,8 @@ async fn story(cluster: &mut Cluster, path: Option<&Path>, figures: &mut Figures
 
     step("equal digests, nothing acknowledged missing");
     final_state::run(cluster, &desk, figures).await?;
+    step("nobody asks anything");
+    quiet::run(cluster, figures).await?;
     summarise(&desk, figures)?;
     step("all checks passed");
     Ok(())
@@ -89,6 +95,12 @@ async fn story(cluster: &mut Cluster, path: Option<&Path>, figures: &mut Figures
 
 /// The faults, under load.
 async fn bad_days(cluster: &mut Cluster, desk: &Arc<Desk>, figures: &mut Figures) -> Result<()> {
+    step("64 clients of one region at once");
+    burst::run(cluster, desk, figures).await?;
+
+    step(&format!("cut what {} sends", REGIONS[CUT_REGION]));
+    one_way::run(cluster, desk, figures).await?;
+
     step(&format!("cut {} off", REGIONS[CUT_REGION]));
     cut::run(cluster, desk, figures).await?;
 

@@ -7,7 +7,7 @@ use hansa_consistency::clock::Hlc;
 use hansa_consistency::codec::Encode;
 use hansa_consistency::key::{ClusterId, KeyspaceId, NodeId, Row, ShardId};
 use hansa_consistency::message::{
-    Echo, Envelope, Heartbeat, Message, Prefix, Run, Statement, Vote,
+    Append, Echo, Envelope, Heartbeat, Message, Place, Prefix, Run, Statement, Vote,
 };
 use hansa_consistency::register::proposer::Eventual;
 use hansa_consistency::register::{Promise, ReadAnswer, StrongValue};
@@ -99,16 +99,22 @@ fn body_to(message: Message) -> Option<Body> {
 
 fn log_to(message: Message) -> Option<Body> {
     Some(match message {
-        Message::Append {
+        Message::Append(Append {
             shard,
             run,
             committed,
             others,
-        } => Body::Append(v1::PeerAppend {
+            place,
+        }) => Body::Append(v1::PeerAppend {
             shard: shard_to(shard),
             run: Some(run_to(run)),
             committed,
             others: prefixes_to(others),
+            place: place.map(|place| v1::Place {
+                after: place.after,
+                number: place.number,
+                complete: place.complete.0,
+            }),
         }),
         Message::Committed { shard, origin, seq } => Body::Committed(v1::PeerCommitted {
             shard: shard_to(shard),
@@ -220,12 +226,17 @@ fn body_from(body: Body) -> Read<Message> {
 
 fn log_from(body: Body) -> Read<Message> {
     Ok(match body {
-        Body::Append(body) => Message::Append {
+        Body::Append(body) => Message::Append(Append {
             shard: shard_from(body.shard)?,
             run: run_from(need(body.run, "run")?)?,
             committed: body.committed,
             others: prefixes_from(body.others)?,
-        },
+            place: body.place.map(|place| Place {
+                after: place.after,
+                number: place.number,
+                complete: Hlc(place.complete),
+            }),
+        }),
         Body::Committed(body) => {
             let Prefix { origin, seq } = prefix_from(need(body.end, "end")?)?;
             let shard = shard_from(body.shard)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hansa_consistency::codec::Encode as _;
 use hansa_consistency::key::{ClusterId, RegionId, ShardId};
 use hansa_consistency::message::{
-    Echo, Envelope, Heartbeat, Message, Prefix, Run, Statement, Vote,
+    Append, Echo, Envelope, Heartbeat, Message, Place, Prefix, Run, Statement, Vote,
 };
 use hansa_consistency::register::proposer::Eventual;
 use hansa_consistency::register::{Expect, Promise, ReadAnswer, StrongValue};
@@ -193,7 +193,7 @@ fn results() -> Vec<Result<Reply, Refusal>> {
 fn number(message: &Message) -> usize {
     match message {
         Message::Heartbeat(_) => 0,
-        Message::Append { .. } => 1,
+        Message::Append(_) => 1,
         Message::Committed { .. } => 2,
         Message::Acknowledge { .. } => 3,
         Message::ExchangeRequest { .. } => 4,
@@ -221,12 +221,17 @@ const KINDS: usize = 21;
 fn log_messages() -> Vec<Message> {
     let (shard, origin) = (shard(), origin());
     vec![
-        Message::Append {
+        Message::Append(Append {
             shard,
             run: run(),
             committed: 8,
             others: vec![Prefix { origin, seq: 3 }],
-        },
+            place: Some(Place {
+                after: 4,
+                number: 2,
+                complete: Hlc(98),
+            }),
+        }),
         Message::Committed {
             shard,
             origin,
