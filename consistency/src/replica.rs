@@ -133,9 +133,15 @@ pub struct Replica {
     clock: Clock,
     random: Random,
     store_sequence: u64,
+    /// The clock when this start began: above every stamp of earlier starts unless the wall clock went
+    /// back by more than they lasted.
+    started_at: Hlc,
     standing: Standing,
     /// The store sequence at open: peers that saw more know that the store lost something.
     opened_sequence: u64,
+    /// The clock of the newest own entry the store held at open. A store that lost its end is an earlier
+    /// state of all shards together: what was written before that entry is here.
+    opened_newest: Hlc,
     /// Own origins, oldest first.
     origins: Vec<Origin>,
     /// Whether the last of them was taken in this start.
@@ -198,12 +204,14 @@ impl Replica {
         let mut replica = Replica {
             standing: Standing::opened(opened.lost || stored.lost, rules),
             opened_sequence: stored.sequence,
+            opened_newest: stored.newest,
             fresh_origin: false,
             recent: local::Recent::new(stored.clock),
             me,
             topology,
             rules,
             clock,
+            started_at: Hlc::ZERO,
             random: Random::new(seed),
             store_sequence: stored.sequence,
             origins: stored.origins,
@@ -301,7 +309,14 @@ impl Replica {
         let Some(job) = self.jobs.get(&id) else {
             return;
         };
-        if let Err(refusal) = self.admit(turn.now.monotonic, &job.request) {
+        let issued = job.request.request_id.map(|request| request.issued);
+        let admitted = self.admit(turn.now.monotonic, &job.request);
+        // Once taken over it is below the clock's durable bound: a restart knows that it may be from before.
+        let known = match issued {
+            Some(issued) if admitted.is_ok() => self.clock.observe(turn.now, issued),
+            _ => Ok(()),
+        };
+        if let Err(refusal) = admitted.and(known.map_err(|ahead| local::from_the_future(&ahead))) {
             self.finish(turn, id, Err(refusal));
             return;
         }

@@ -65,6 +65,8 @@ pub enum Mutant {
     PushesOverGap,
     /// A push claims to be complete though an older own entry is not committed yet.
     PushesHideUncommitted,
+    /// What a node states of its log is believed before it knows whether it lost some of it.
+    TrustsWhoeverStarts,
     /// A vote leaves before the file with its store sequence is synced.
     VoteBeforeSequence,
     /// A node that lost data goes on under its old incarnation.
@@ -81,7 +83,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them, in the order of the declaration.
-    pub const ALL: [Mutant; 35] = [
+    pub const ALL: [Mutant; 36] = [
         Mutant::DoubleBallot,
         Mutant::MergeAtAccept,
         Mutant::NoDedup,
@@ -111,6 +113,7 @@ impl Mutant {
         Mutant::HeartbeatOverGap,
         Mutant::PushesOverGap,
         Mutant::PushesHideUncommitted,
+        Mutant::TrustsWhoeverStarts,
         Mutant::VoteBeforeSequence,
         Mutant::IncarnationReused,
         Mutant::PendingNotOverlaid,

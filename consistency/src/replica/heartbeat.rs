@@ -245,20 +245,21 @@ impl Replica {
         // Relative to a heartbeat we never saw: neither believed nor echoed, so that the next lists all.
         if heartbeat.since <= processed {
             peer.believe(heartbeat.ping, now);
-            if !heartbeat.lost {
-                let before = peer.known;
-                for (shard, origin, seq) in &heartbeat.assigned {
-                    let applied = self.shards.get(shard).map(|held| held.applied(*origin));
-                    if applied.is_none_or(|applied| applied >= *seq) || over_gaps {
-                        continue;
-                    }
-                    let behind = peer.behind.entry(*shard).or_insert_with(|| Behind {
-                        stated: BTreeMap::new(),
-                        known: before,
-                    });
-                    let stated = behind.stated.entry(*origin).or_default();
-                    *stated = (*stated).max(*seq);
+            let before = peer.known;
+            for (shard, origin, seq) in &heartbeat.assigned {
+                let applied = self.shards.get(shard).map(|held| held.applied(*origin));
+                if applied.is_none_or(|applied| applied >= *seq) || over_gaps {
+                    continue;
                 }
+                let behind = peer.behind.entry(*shard).or_insert_with(|| Behind {
+                    stated: BTreeMap::new(),
+                    known: before,
+                });
+                let stated = behind.stated.entry(*origin).or_default();
+                *stated = (*stated).max(*seq);
+            }
+            // Who does not vote may have lost entries of its own: what it states is not all it wrote.
+            if heartbeat.votes || self.rules.broken(Mutant::TrustsWhoeverStarts) {
                 peer.known = Known {
                     hlc: before.hlc.max(hlc),
                     fresh_at: before.fresh_at.max(sent_at),

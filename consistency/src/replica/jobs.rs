@@ -88,10 +88,16 @@ impl Replica {
                 self.clients.remove(&op);
                 let local_read = job.request.command.is_read()
                     && job.request.level != crate::request::Level::Strong;
+                // A session that this step woke may have been shown what this step writes. A refusal of
+                // what was never begun tells of nothing that could be lost.
+                let waits = match &result {
+                    Ok(_) => !local_read || turn.has_written(),
+                    Err(_) => job.stage == Stage::Begun,
+                };
                 turn.say(Effect::Reply {
                     id: op,
                     result,
-                    waits: !local_read,
+                    waits,
                 });
             }
             Asker::Peer(node, id) => self.send(turn, node, Message::Forwarded { id, result }),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::clock::Hlc;
+use crate::clock::{ClockAhead, Hlc};
 use crate::codec::Encode;
 use crate::effect::Note;
 use crate::key::{Row, ShardId};
@@ -45,9 +45,8 @@ pub(super) struct Recent {
 #[derive(Clone, Debug)]
 struct Taken {
     id: RequestId,
-    dot: Dot,
-    answer: Answer,
-    context: Context,
+    /// The entry it became and what it is told; `None` when another node was asked to take it.
+    here: Option<(Dot, Answer, Context)>,
 }
 
 impl Recent {
@@ -59,8 +58,17 @@ impl Recent {
         }
     }
 
-    fn remember(&mut self, row: Row, taken: Taken) {
+    /// A request was handed to another node, which may have taken it.
+    pub(super) fn remember_elsewhere(&mut self, row: Row, id: RequestId) {
+        self.remember(row, Taken { id, here: None });
+    }
+
+    fn remember(&mut self, row: Row, mut taken: Taken) {
         let key = (taken.id.session, row);
+        if let Some(before) = self.known.get(&key) {
+            // When it is forgotten, the floor must cover all of them.
+            taken.id.issued = taken.id.issued.max(before.id.issued);
+        }
         if self.known.insert(key.clone(), taken).is_none() {
             self.order.push_back(key);
         }
@@ -70,7 +78,7 @@ impl Recent {
                 .pop_front()
                 .and_then(|key| self.known.remove(&key));
             if let Some(taken) = evicted {
-                self.floor = self.floor.max(Hlc(taken.id.issued.0 + 1));
+                self.floor = self.floor.max(Hlc(taken.id.issued.0.saturating_add(1)));
             }
         }
     }
@@ -196,6 +204,14 @@ pub(super) fn found(state: Option<&State>) -> Result<Found, Overflow> {
     })
 }
 
+/// The refusal of a request id that was issued at a moment that has not come yet.
+pub(super) fn from_the_future(ahead: &ClockAhead) -> Refusal {
+    Refusal::not_applied(
+        Reason::Invalid,
+        format!("the request id's `issued` is {ahead}; take it from a reply's server clock"),
+    )
+}
+
 /// The refusal of a counter that leaves its range.
 pub(super) fn overflow(error: Overflow) -> Refusal {
     Refusal::not_applied(Reason::Overflow, error.to_string())
@@ -292,8 +308,7 @@ impl Replica {
                 }
             }
         };
-        turn.reader
-            .scan(Family::Data, &scan.from, Some(&scan.to), &mut visit)
+        turn.scan(Family::Data, (&scan.from, &scan.to), &mut visit)
             .map_err(|damage| self.meet_damage(turn, damage))?;
         if let Some(damage) = damage {
             return Err(self.meet_damage(turn, damage));
@@ -375,9 +390,7 @@ impl Replica {
         if let Some(request_id) = request.request_id {
             let taken = Taken {
                 id: request_id,
-                dot,
-                answer: answer.clone(),
-                context: context.clone(),
+                here: Some((dot, answer.clone(), context.clone())),
             };
             self.recent.remember(row.clone(), taken);
         }
@@ -468,10 +481,14 @@ impl Replica {
         };
         match self.recent.known.get(&(id.session, row.clone())) {
             Some(taken) if taken.id.seq == id.seq => {
-                let taken = taken.clone();
+                let Some((dot, answer, context)) = taken.here.clone() else {
+                    return Err(unknown(
+                        "the first attempt was handed to another node; only it can tell the outcome: read, then decide",
+                    ));
+                };
                 turn.note(Note::RequestRecalled);
-                let reply = self.local_reply(turn, request, taken.answer, &taken.context, shard);
-                Ok(Some((taken.dot, reply)))
+                let reply = self.local_reply(turn, request, answer, &context, shard);
+                Ok(Some((dot, reply)))
             }
             Some(taken) if taken.id.seq > id.seq => {
                 Err(unknown("a later request of this session was taken already"))

@@ -133,6 +133,7 @@ impl Peer {
     /// A new start of the peer: its numbers and our conversation begin again.
     pub(super) fn begin_start(&mut self, start: u64) {
         self.start = start;
+        self.votes = false;
         self.seen_before = self.seen_before.max(self.seen_sequence);
         self.served.clear();
         self.forget_conversation();
@@ -196,7 +197,7 @@ impl Peer {
     pub(super) fn follow(&mut self, place: Place, over_gaps: bool) -> bool {
         let heard = self.last_ping.map(|(ping, _)| ping) == Some(place.after);
         let next = heard && place.number == self.followed + 1;
-        if self.lost || !(next || over_gaps) {
+        if !self.votes || !(next || over_gaps) {
             return false;
         }
         self.followed = place.number;

@@ -27,11 +27,13 @@ impl Replica {
         };
         if node == self.me.node {
             let uncommitted = held.uncommitted.values().map(|entry| entry.hlc).min();
-            return match (self.standing == Standing::Lost, uncommitted) {
+            let before = uncommitted.map_or(Hlc(u64::MAX), |first| Hlc(first.0 - 1));
+            return match self.standing {
                 // The end of the own log is unknown: nothing is sure.
-                (true, _) => Hlc::ZERO,
-                (false, None) => Hlc(u64::MAX),
-                (false, Some(first)) => Hlc(first.0 - 1),
+                Standing::Lost => Hlc::ZERO,
+                // The store may have lost what came after its newest entry, and nobody said yet.
+                Standing::Asking { .. } => before.min(self.opened_newest),
+                Standing::Voting => before,
             };
         }
         let relayed = held.relayed.get(&node).copied().unwrap_or(Hlc::ZERO);
@@ -47,10 +49,16 @@ impl Replica {
         let Some(held) = self.shards.get(&shard) else {
             return Vec::new();
         };
+        // What a session saw in this start is here, also while it is open what earlier starts wrote.
+        let own = |node: NodeId, hlc: Hlc| {
+            let asking = matches!(self.standing, Standing::Asking { .. });
+            asking && node == self.me.node && hlc >= self.started_at && held.uncommitted.is_empty()
+        };
         let covered = |region: RegionId, hlc: Hlc| {
             let nodes = held.voters.regions().get(&region);
+            let reached = |node: &NodeId| self.safe_time(shard, *node) >= hlc || own(*node, hlc);
             // A region that does not hold the keyspace wrote nothing to it.
-            nodes.is_none_or(|nodes| nodes.iter().all(|n| self.safe_time(shard, *n) >= hlc))
+            nodes.is_none_or(|nodes| nodes.iter().all(reached))
         };
         context
             .iter()
@@ -226,6 +234,11 @@ impl Replica {
             job.stage = Stage::Begun;
         }
         self.forwarded.insert(id);
+        if request.level != Level::Strong
+            && let (Some(request_id), Some(row)) = (request.request_id, request.command.row())
+        {
+            self.recent.remember_elsewhere(row.clone(), request_id);
+        }
         self.send(turn, to, Message::Forward { id: id.0, request });
     }
 

@@ -112,6 +112,8 @@ const LOST: &[u8] = b"lost";
 /// What a store says at open.
 pub(super) struct Stored {
     pub(super) clock: Hlc,
+    /// The clock of the newest own entry, in whatever shard.
+    pub(super) newest: Hlc,
     pub(super) sequence: u64,
     pub(super) lost: bool,
     pub(super) origins: Vec<Origin>,
@@ -127,10 +129,14 @@ impl Stored {
     ) -> Result<Stored, Damaged> {
         let mut shards = shards_of(me.node, topology);
         let mut peers = peers_of(me.node, topology, &shards);
+        let mut newest = Hlc::ZERO;
         read_named::<LogState>(reader, layout::LOG, |key, state| {
             if let Some((shard, origin)) = layout::log_state_of(key)
                 && let Some(held) = shards.get_mut(&shard)
             {
+                if origin.node == me.node {
+                    newest = newest.max(state.hlc);
+                }
                 held.logs.insert(origin, state);
             }
         })?;
@@ -149,6 +155,7 @@ impl Stored {
         })?;
         Ok(Stored {
             clock: read_meta(reader, layout::CLOCK)?.unwrap_or(Hlc::ZERO),
+            newest,
             sequence: read_meta(reader, layout::SEQUENCE)?.unwrap_or(0),
             lost: reader.get(Family::Meta, LOST)?.is_some(),
             origins: read_meta::<Origins>(reader, layout::ORIGINS)?
@@ -225,6 +232,7 @@ impl Replica {
             turn.note(Note::DataLost);
             turn.put(Family::Meta, LOST.to_vec().into(), 1u64.to_record());
         }
+        self.started_at = self.clock.read(turn.now);
         self.settle_standing(turn);
         self.schedule_heartbeats(turn);
     }

@@ -1,6 +1,7 @@
 //! One step at work: what it reads, what it wrote so far, what it will say.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
@@ -35,6 +36,50 @@ impl<'a> Turn<'a> {
             Some(value) => Ok(value.clone()),
             None => self.reader.get(family, key),
         }
+    }
+
+    /// Visits the records from `from` to before `to` in order, this step's own writes included.
+    pub(super) fn scan(
+        &self,
+        family: Family,
+        (from, to): (&Bytes, &Bytes),
+        visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
+    ) -> Result<(), Damaged> {
+        if from >= to {
+            return Ok(());
+        }
+        let range = (family, from.clone())..(family, to.clone());
+        let mut own = self.written.range(range).peekable();
+        let mut ended = false;
+        self.reader
+            .scan(family, from, Some(to), &mut |key, value| {
+                let mut stored = Some(value);
+                while let Some(((_, name), written)) =
+                    own.next_if(|((_, name), _)| &name[..] <= key)
+                {
+                    if &name[..] == key {
+                        stored = None;
+                    }
+                    if let Some(written) = written
+                        && visit(name, written.clone()).is_break()
+                    {
+                        ended = true;
+                        return ControlFlow::Break(());
+                    }
+                }
+                let flow = stored.map_or(ControlFlow::Continue(()), |value| visit(key, value));
+                ended = flow.is_break();
+                flow
+            })?;
+        for ((_, name), written) in own {
+            if ended {
+                break;
+            }
+            if let Some(written) = written {
+                ended = visit(name, written.clone()).is_break();
+            }
+        }
+        Ok(())
     }
 
     /// Reads and decodes a record.

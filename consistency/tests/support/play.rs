@@ -8,6 +8,7 @@
 //!      session=S                       carries S's token and takes over the reply's
 //!      id=SESSION.SEQ retry=NODE       names the request; says that it repeats one NODE took (NODE:LEVEL
 //!                                      when that was at another level)
+//!                                      (id=SESSION.SEQ+TIME: issued that much after any clock seen)
 //!      ack=K within=TIME               ack_regions; the deadline (5 s when not named)
 //!      etag=NAME                       keeps the reply's etag, for `cas KEY etag:NAME VALUE`
 //!      &LABEL                          does not wait: the outcome appears when it comes
@@ -213,11 +214,13 @@ impl Play {
 
     /// The id of a name: issued at the newest clock value known when it was named first.
     fn request_id(&mut self, name: &str) -> RequestId {
-        let (session, seq) = name.split_once('.').expect("SESSION.SEQ");
+        let (numbers, ahead) = name.split_once('+').unwrap_or((name, "0ms"));
+        let (session, seq) = numbers.split_once('.').expect("SESSION.SEQ");
+        let ahead = words::duration(ahead).as_millis() as u64;
         let id = RequestId {
             session: session.parse().expect("a session number"),
             seq: seq.parse().expect("a request number"),
-            issued: self.last_hlc,
+            issued: self.last_hlc.plus_ms(ahead),
         };
         *self.requests.entry(name.to_owned()).or_insert(id)
     }
