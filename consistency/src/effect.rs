@@ -78,11 +78,13 @@ pub enum Note {
     Merged,
     /// This node resumed voting after its peers answered.
     VotesAgain,
+    /// A node that lost data holds again what its peers hold.
+    Refilled,
 }
 
 impl Note {
     /// All of them.
-    pub const ALL: [Note; 16] = [
+    pub const ALL: [Note; 17] = [
         Note::ReadHelped,
         Note::Absorbed,
         Note::Nacked,
@@ -99,6 +101,7 @@ impl Note {
         Note::DamageMet,
         Note::Merged,
         Note::VotesAgain,
+        Note::Refilled,
     ];
 
     /// The name used in metrics and probes.
@@ -120,6 +123,7 @@ impl Note {
             Note::DamageMet => "damage_met",
             Note::Merged => "merged",
             Note::VotesAgain => "votes_again",
+            Note::Refilled => "refilled",
         }
     }
 }

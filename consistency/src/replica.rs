@@ -30,6 +30,7 @@ mod local;
 mod logs;
 mod peer;
 mod reach;
+mod refill;
 mod sessions;
 mod settle;
 mod shard;
@@ -147,6 +148,8 @@ pub struct Replica {
     /// Whether the last of them was taken in this start.
     fresh_origin: bool,
     shards: BTreeMap<ShardId, Shard>,
+    /// After a loss: shards of which no peer has sent yet what it holds.
+    refill: BTreeSet<ShardId>,
     /// Own entries of all shards that are not committed in the region yet, oldest first.
     uncommitted: BTreeSet<(Hlc, ShardId, Origin, Seq)>,
     peers: BTreeMap<NodeId, Peer>,
@@ -216,6 +219,7 @@ impl Replica {
             store_sequence: stored.sequence,
             origins: stored.origins,
             shards: stored.shards,
+            refill: BTreeSet::new(),
             uncommitted: BTreeSet::new(),
             peers: stored.peers,
             jobs: BTreeMap::new(),
@@ -452,7 +456,13 @@ impl Replica {
         local::check(&self.topology, request)?;
         let local_read = request.command.is_read() && request.level != Level::Strong;
         if local_read {
-            return Ok(());
+            return match self.refill.contains(&local::shard_of(&request.command)) {
+                false => Ok(()),
+                true => Err(Refusal::not_applied(
+                    Reason::AwaitingReadmission,
+                    "this node lost data and has not fetched this part of it from its peers yet: retry, or ask another node",
+                )),
+            };
         }
         if self.standing == Standing::Lost {
             return Err(Refusal::not_applied(

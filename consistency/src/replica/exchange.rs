@@ -260,6 +260,8 @@ impl Replica {
         self.progressed(turn, shard);
         if more {
             self.pull(turn, from, shard);
+        } else {
+            self.refilled(turn, from, shard);
         }
     }
 

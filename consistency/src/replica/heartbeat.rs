@@ -127,6 +127,7 @@ impl Replica {
             self.ask_around(turn, shard);
         }
         self.resend_uncommitted(turn);
+        self.refill_some(turn);
         self.refuse_unreachable(turn);
         self.settle_some(turn);
         self.schedule_heartbeats(turn);

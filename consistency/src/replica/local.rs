@@ -22,10 +22,10 @@ use crate::topology::{Mixing, Topology, ValueType};
 use crate::value::{Actor, Counter, Element, Overflow, State};
 use crate::version::{Ballot, Dot, Origin, Seq, Stamp, Tag};
 
-use super::Replica;
 use super::jobs::JobId;
 use super::shard::Waiting;
 use super::turn::{Turn, damaged};
+use super::{Replica, Standing};
 
 /// Requests of sessions at levels eventual and session that are remembered, at most.
 const RECENT_MAX: usize = 65_536;
@@ -588,8 +588,11 @@ impl Replica {
     }
 
     /// How old what is read here may be: the longest time since any other replica's state was
-    /// known here completely. Rests on no wall clock.
+    /// known here completely. Rests on no wall clock. Unknown where own writes may be missing.
     pub(super) fn staleness(&self, now: Duration, shard: ShardId) -> Option<Duration> {
+        if self.standing != Standing::Voting {
+            return None;
+        }
         let voters = &self.shards.get(&shard)?.voters;
         voters
             .nodes()

@@ -231,6 +231,7 @@ impl Replica {
         if self.standing == Standing::Lost {
             turn.note(Note::DataLost);
             turn.put(Family::Meta, LOST.to_vec().into(), 1u64.to_record());
+            self.begin_refill();
         }
         self.started_at = self.clock.read(turn.now);
         self.settle_standing(turn);
@@ -317,7 +318,10 @@ impl Replica {
             return;
         }
         if seen > self.opened_sequence || seen_start > self.me.start {
-            self.lose_vote(turn);
+            if self.standing != Standing::Lost {
+                self.lose_vote(turn);
+                self.begin_refill();
+            }
             return;
         }
         if let Standing::Asking { answered } = &mut self.standing
