@@ -148,8 +148,8 @@ pub struct Replica {
     /// Whether the last of them was taken in this start.
     fresh_origin: bool,
     shards: BTreeMap<ShardId, Shard>,
-    /// After a loss: shards of which no peer has sent yet what it holds.
-    refill: BTreeSet<ShardId>,
+    /// After a loss: shards that are not shown yet, and who has sent what it holds of them.
+    refill: BTreeMap<ShardId, BTreeSet<NodeId>>,
     /// Own entries of all shards that are not committed in the region yet, oldest first.
     uncommitted: BTreeSet<(Hlc, ShardId, Origin, Seq)>,
     peers: BTreeMap<NodeId, Peer>,
@@ -219,7 +219,7 @@ impl Replica {
             store_sequence: stored.sequence,
             origins: stored.origins,
             shards: stored.shards,
-            refill: BTreeSet::new(),
+            refill: BTreeMap::new(),
             uncommitted: BTreeSet::new(),
             peers: stored.peers,
             jobs: BTreeMap::new(),
@@ -456,7 +456,7 @@ impl Replica {
         local::check(&self.topology, request)?;
         let local_read = request.command.is_read() && request.level != Level::Strong;
         if local_read {
-            return match self.refill.contains(&local::shard_of(&request.command)) {
+            return match self.refill.contains_key(&local::shard_of(&request.command)) {
                 false => Ok(()),
                 true => Err(Refusal::not_applied(
                     Reason::AwaitingReadmission,

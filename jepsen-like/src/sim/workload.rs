@@ -263,6 +263,14 @@ impl Generator {
         now_ns: u64,
     ) -> Option<(Record, Request)> {
         let (keyspace, name) = split_key(key);
+        if level != Level::Strong && random.chance(250) {
+            let made = Made {
+                op: Op::Members,
+                value: None,
+                command: elements(row(keyspace, name, None)?),
+            };
+            return Some(begin(process, random, key, level, made, now_ns));
+        }
         let element = format!("e{}", random.below(4));
         let row = row(keyspace, name, Some(&element))?;
         let text = Some(Datum::Text(element.clone()));
@@ -314,7 +322,15 @@ fn begin(
     if in_session {
         record.session = Some(format!("s{}", process.session));
     }
-    let identified = op.is_write() && level == Level::Strong && random.chance(800);
+    let identified = op.is_write()
+        && random.chance(match level {
+            Level::Strong => 800,
+            Level::Eventual | Level::Session => 400,
+        });
+    let waits_for = match op.is_write() && random.chance(60) {
+        true => random.between(1, 2) as u8,
+        false => 0,
+    };
     let request_id = identified.then(|| process.request_id());
     record.request_id = request_id.map(|id| format!("{}-{}-{}", id.session, id.seq, id.issued.0));
     let request = Request {
@@ -326,7 +342,7 @@ fn begin(
         },
         request_id,
         retry_of: None,
-        ack_regions: 0,
+        ack_regions: waits_for,
         deadline: std::time::Duration::ZERO,
     };
     (record, request)
@@ -364,16 +380,25 @@ fn retry_of(process: &mut Process, before: &Record, now_ns: u64) -> Option<(Reco
         seq: number()? as u32,
         issued: Hlc(number()?),
     };
+    let level = match before.level? {
+        history::Level::Eventual => Level::Eventual,
+        history::Level::Session => Level::Session,
+        history::Level::Strong => Level::Strong,
+    };
+    let first = before.node.as_deref()?.strip_prefix('n')?.parse().ok()?;
     let mut record = Record::invoked(process.id, before.op, key, before.level?, now_ns);
     record.value = before.value.clone();
     record.session = before.session.clone();
     record.request_id = before.request_id.clone();
     let request = Request {
         command,
-        level: Level::Strong,
-        context: process.context.clone(),
+        level,
+        context: match level {
+            Level::Eventual => Context::new(),
+            Level::Session | Level::Strong => process.context.clone(),
+        },
         request_id: Some(request_id),
-        retry_of: Some((process.node, Level::Strong)),
+        retry_of: Some((NodeId(first), level)),
         ack_regions: 0,
         deadline: std::time::Duration::ZERO,
     };
@@ -448,6 +473,16 @@ pub fn fill(record: &mut Record, answer: &Answer) {
     }
 }
 
+/// Asks for all elements of a set.
+fn elements(set: Row) -> Command {
+    Command::Scan(Scan {
+        keyspace: SETS,
+        from: set.as_bytes().clone(),
+        to: set.elements_end(),
+        limit: 100,
+    })
+}
+
 /// The request that shows a key's final state at one replica.
 #[must_use]
 pub fn final_request(key: &str) -> Option<Request> {
@@ -455,12 +490,7 @@ pub fn final_request(key: &str) -> Option<Request> {
     let row = row(keyspace, name, None)?;
     let command = match keyspace == SETS {
         false => Command::Get(row),
-        true => Command::Scan(Scan {
-            keyspace,
-            from: row.as_bytes().clone(),
-            to: row.elements_end(),
-            limit: 100,
-        }),
+        true => elements(row),
     };
     Some(Request {
         command,
