@@ -126,15 +126,7 @@ impl Replica {
         };
         match read.reading.answer(from, answer, &voters, self.rules) {
             Decision::Wait => {}
-            Decision::Chosen(ballot, value) => {
-                // The own answer need not be among the quorum's, yet a session counts on it.
-                let own = self.own_eventual(turn, &vote.row);
-                let lacks = own.is_some_and(|own| value.lacks(&own.state));
-                match lacks && !self.reads_without_absorbing() {
-                    true => self.propose_read(turn, vote.round),
-                    false => self.finish_read(turn, vote.round, ballot, &value),
-                }
-            }
+            Decision::Chosen(ballot, value) => self.finish_read(turn, vote.round, ballot, &value),
             Decision::Resend(ballot, value) => self.help(turn, vote.round, ballot, value),
             Decision::Absorb => self.propose_read(turn, vote.round),
         }
@@ -226,7 +218,8 @@ impl Replica {
         }
     }
 
-    /// The value is chosen: answers it, once an entry of this region carries it.
+    /// The value is chosen: answers it, once an entry of this region carries it; unless it lacks what
+    /// this node has applied: its own answer need not be among the quorum's, yet a session counts on it.
     fn finish_read(
         &mut self,
         turn: &mut Turn<'_>,
@@ -234,6 +227,15 @@ impl Replica {
         ballot: Ballot,
         value: &StrongValue,
     ) {
+        let Some(row) = self.reads.get(&round).map(|read| read.row.clone()) else {
+            return;
+        };
+        let own = self.own_eventual(turn, &row);
+        let lacks = own.is_some_and(|own| value.lacks(&own.state));
+        if lacks && !self.reads_without_absorbing() {
+            self.propose_read(turn, round);
+            return;
+        }
         let Some(read) = self.reads.remove(&round) else {
             return;
         };
