@@ -38,6 +38,13 @@ struct Helped {
     votes: Tally,
 }
 
+impl StrongRead {
+    /// The row it reads.
+    pub(super) fn row(&self) -> &Row {
+        &self.row
+    }
+}
+
 impl Replica {
     /// Begins a strong read. If eventual state beyond the own slot is known here already, it is
     /// proposed at once: asking first would only cost a round trip more.

@@ -69,6 +69,11 @@ impl Replica {
             turn.note(Note::EpochRefused);
             return;
         }
+        let read = self.reads.get(&vote.round).map(|read| read.row());
+        if self.proposals.get(&vote.round).or(read) != Some(&vote.row) {
+            // That conversation is over, or never was about this row.
+            return;
+        }
         match message {
             Message::Promised {
                 ballot, promise, ..
