@@ -9,10 +9,11 @@ use crate::key::{NodeId, Row};
 use crate::message::{Message, Vote};
 use crate::quorum::Tally;
 use crate::register::{Decision, ReadAnswer, Reading, StrongValue};
-use crate::request::{Answer, Level, Reply};
+use crate::request::{Answer, Level, Reason, Reply};
 use crate::version::Ballot;
 
 use super::jobs::JobId;
+use super::strong::REGION_GONE;
 use super::turn::Turn;
 use super::{Replica, Timer, local};
 
@@ -281,6 +282,9 @@ impl Replica {
                 reply.context.join(&self.context_of(&record));
                 self.finish(turn, read.job, Ok(reply));
             }
+            None if !self.region_reachable(turn.now.monotonic, read.row.shard()) => {
+                self.refuse(turn, read.job, Reason::QuorumUnreachable, REGION_GONE);
+            }
             None => {
                 let results = vec![(read.job, Ok(reply))];
                 self.answer_with_entry(turn, &read.row, ballot, value, results);
@@ -323,7 +327,7 @@ impl Replica {
         let rounds: Vec<u64> = self
             .reads
             .iter()
-            .filter(|(_, read)| !self.quorum_reachable(now, read.row.shard()))
+            .filter(|(_, read)| !self.voters_reachable(now, read.row.shard()))
             .map(|(round, _)| *round)
             .collect();
         let taken = rounds.iter().filter_map(|round| self.reads.remove(round));
