@@ -200,6 +200,7 @@ impl Replica {
             start: opened.start,
         };
         let stored = start::Stored::load(&me, &topology, reader)?;
+        let first_number = start::first_number(opened.start);
         let clock = Clock::resume(match rules.broken(Mutant::ClockNotReserved) {
             true => Hlc::ZERO,
             false => stored.clock,
@@ -225,11 +226,11 @@ impl Replica {
             jobs: BTreeMap::new(),
             clients: BTreeMap::new(),
             forwarded: BTreeSet::new(),
-            next_job: 0,
+            next_job: first_number,
             coordinators: BTreeMap::new(),
             proposals: BTreeMap::new(),
             reads: BTreeMap::new(),
-            next_round: 0,
+            next_round: first_number,
             unsettled: settle::Unsettled::load(reader, now)?,
             unwritten: BTreeMap::new(),
             next_ping: 0,
@@ -346,7 +347,10 @@ impl Replica {
             ..
         } = envelope;
         if from == self.me.node {
-            self.on_message(turn, from, hlc, envelope.message);
+            // What an earlier start said to itself was said before it forgot everything.
+            if envelope.start == self.me.start {
+                self.on_message(turn, from, hlc, envelope.message);
+            }
             return;
         }
         if !self.welcome(turn, &envelope) {

@@ -9,8 +9,26 @@ use crate::quorum::majority;
 use super::{Replica, Standing};
 
 impl Replica {
-    /// Whether a quorum of a shard's voters answers and votes.
+    /// Whether everybody answers whom a strong operation needs: a quorum that votes, and the majority
+    /// of this region that logs the outcome.
     pub(super) fn quorum_reachable(&self, now: Duration, shard: ShardId) -> bool {
+        self.voters_reachable(now, shard) && self.region_reachable(now, shard)
+    }
+
+    /// Whether a majority of the own region's replicas answers, so that an own entry can be committed.
+    pub(super) fn region_reachable(&self, now: Duration, shard: ShardId) -> bool {
+        let takes = |node: NodeId| {
+            let peer = self.peers.get(&node);
+            let up = peer.is_some_and(|p| p.reachable(now) && !p.clock_disputed(now));
+            node == self.me.node || up
+        };
+        self.shards
+            .get(&shard)
+            .is_some_and(|held| held.voters.region_reached(self.me.region, takes))
+    }
+
+    /// Whether a quorum of a shard's voters answers and votes: enough to read what is logged here.
+    pub(super) fn voters_reachable(&self, now: Duration, shard: ShardId) -> bool {
         let votes = |node: NodeId| match node == self.me.node {
             true => self.standing == Standing::Voting,
             false => self

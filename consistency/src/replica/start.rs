@@ -167,6 +167,18 @@ impl Stored {
     }
 }
 
+/// Bits of a conversation's number that count within one start: enough for a million a second over
+/// twelve days. The 24 bits above name the start.
+const NUMBER_BITS: u32 = 40;
+
+/// Where a start begins to number its conversations and requests, so that an answer to an earlier start
+/// fits none of this one. Starts rise by one, or begin at the seconds since 1970 with a fresh identity:
+/// their lowest 24 bits repeat after 16 million starts, or half a year of which the answer was under way.
+pub(super) fn first_number(start: u64) -> u64 {
+    // Shifting drops the start's higher bits.
+    start << NUMBER_BITS
+}
+
 fn read_meta<T: Encode>(reader: &dyn Reader, key: &[u8]) -> Result<Option<T>, Damaged> {
     let decode = |bytes: Bytes| T::from_record(&bytes).map_err(|e| damaged(Family::Meta, &e));
     reader.get(Family::Meta, key)?.map(decode).transpose()
@@ -324,8 +336,11 @@ impl Replica {
             }
             return;
         }
+        // An answer to an earlier start does not know what that start voted since. An answer to this one
+        // names it: the question brought its number along.
         if let Standing::Asking { answered } = &mut self.standing
             && !lost
+            && seen_start == self.me.start
         {
             answered.insert(from);
             self.settle_standing(turn);

@@ -96,7 +96,7 @@ impl Replica {
             self.refuse(turn, id, Reason::Invalid, why);
             return;
         }
-        if !self.quorum_reachable(turn.now.monotonic, shard) {
+        if !self.voters_reachable(turn.now.monotonic, shard) {
             self.refuse(turn, id, Reason::QuorumUnreachable, UNREACHABLE);
             return;
         }
@@ -134,8 +134,12 @@ impl Replica {
         true
     }
 
-    /// Puts an operation into its row's queue.
+    /// Puts an operation into its row's queue, if its outcome can be logged.
     pub(super) fn enqueue(&mut self, turn: &mut Turn<'_>, id: JobId, row: Row) {
+        if !self.region_reachable(turn.now.monotonic, row.shard()) {
+            self.refuse(turn, id, Reason::QuorumUnreachable, REGION_GONE);
+            return;
+        }
         let coordinator = self.coordinators.entry(row.clone()).or_default();
         if coordinator.queue.len() >= ROW_QUEUE_MAX {
             let why = "too many strong operations wait for this key; retry later";
@@ -674,9 +678,11 @@ impl Replica {
                 continue;
             };
             let maybe = job.stage == Stage::Begun && !job.request.command.is_read();
-            let refusal = match maybe {
-                true => Refusal::maybe_applied(Reason::QuorumUnreachable, UNREACHABLE_BEGUN),
-                false => Refusal::not_applied(Reason::QuorumUnreachable, UNREACHABLE),
+            let shard = local::shard_of(&job.request.command);
+            let refusal = match (maybe, self.voters_reachable(now, shard)) {
+                (true, _) => Refusal::maybe_applied(Reason::QuorumUnreachable, UNREACHABLE_BEGUN),
+                (false, true) => Refusal::not_applied(Reason::QuorumUnreachable, REGION_GONE),
+                (false, false) => Refusal::not_applied(Reason::QuorumUnreachable, UNREACHABLE),
             };
             self.finish(turn, id, Err(refusal));
         }
@@ -685,8 +691,11 @@ impl Replica {
 
 const UNREACHABLE: &str = "no majority of regions is reachable from this node; \
      retry in another region, or use level session or eventual";
-const UNREACHABLE_BEGUN: &str = "the majority of regions became unreachable while the operation was \
+const UNREACHABLE_BEGUN: &str = "the majorities it needs became unreachable while the operation was \
      under way; retry with the same request id in another region";
+/// Why a strong operation is refused whose quorum answers, but not the region that must log it.
+pub(super) const REGION_GONE: &str = "no majority of this region's replicas of the key is reachable, \
+     and the outcome must be logged here; nothing was applied: retry in another region";
 
 fn operation_of(request: &crate::request::Request) -> Option<Operation> {
     let action = match &request.command {

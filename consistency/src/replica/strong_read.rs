@@ -9,10 +9,11 @@ use crate::key::{NodeId, Row};
 use crate::message::{Message, Vote};
 use crate::quorum::Tally;
 use crate::register::{Decision, ReadAnswer, Reading, StrongValue};
-use crate::request::{Answer, Level, Reply};
+use crate::request::{Answer, Level, Reason, Reply};
 use crate::version::Ballot;
 
 use super::jobs::JobId;
+use super::strong::REGION_GONE;
 use super::turn::Turn;
 use super::{Replica, Timer, local};
 
@@ -36,6 +37,13 @@ struct Helped {
     ballot: Ballot,
     value: Arc<StrongValue>,
     votes: Tally,
+}
+
+impl StrongRead {
+    /// The row it reads.
+    pub(super) fn row(&self) -> &Row {
+        &self.row
+    }
 }
 
 impl Replica {
@@ -126,15 +134,7 @@ impl Replica {
         };
         match read.reading.answer(from, answer, &voters, self.rules) {
             Decision::Wait => {}
-            Decision::Chosen(ballot, value) => {
-                // The own answer need not be among the quorum's, yet a session counts on it.
-                let own = self.own_eventual(turn, &vote.row);
-                let lacks = own.is_some_and(|own| value.lacks(&own.state));
-                match lacks && !self.reads_without_absorbing() {
-                    true => self.propose_read(turn, vote.round),
-                    false => self.finish_read(turn, vote.round, ballot, &value),
-                }
-            }
+            Decision::Chosen(ballot, value) => self.finish_read(turn, vote.round, ballot, &value),
             Decision::Resend(ballot, value) => self.help(turn, vote.round, ballot, value),
             Decision::Absorb => self.propose_read(turn, vote.round),
         }
@@ -226,7 +226,8 @@ impl Replica {
         }
     }
 
-    /// The value is chosen: answers it, once an entry of this region carries it.
+    /// The value is chosen: answers it, once an entry of this region carries it; unless it lacks what
+    /// this node has applied: its own answer need not be among the quorum's, yet a session counts on it.
     fn finish_read(
         &mut self,
         turn: &mut Turn<'_>,
@@ -234,6 +235,15 @@ impl Replica {
         ballot: Ballot,
         value: &StrongValue,
     ) {
+        let Some(row) = self.reads.get(&round).map(|read| read.row.clone()) else {
+            return;
+        };
+        let own = self.own_eventual(turn, &row);
+        let lacks = own.is_some_and(|own| value.lacks(&own.state));
+        if lacks && !self.reads_without_absorbing() {
+            self.propose_read(turn, round);
+            return;
+        }
         let Some(read) = self.reads.remove(&round) else {
             return;
         };
@@ -271,6 +281,9 @@ impl Replica {
             Some(record) => {
                 reply.context.join(&self.context_of(&record));
                 self.finish(turn, read.job, Ok(reply));
+            }
+            None if !self.region_reachable(turn.now.monotonic, read.row.shard()) => {
+                self.refuse(turn, read.job, Reason::QuorumUnreachable, REGION_GONE);
             }
             None => {
                 let results = vec![(read.job, Ok(reply))];
@@ -314,7 +327,7 @@ impl Replica {
         let rounds: Vec<u64> = self
             .reads
             .iter()
-            .filter(|(_, read)| !self.quorum_reachable(now, read.row.shard()))
+            .filter(|(_, read)| !self.voters_reachable(now, read.row.shard()))
             .map(|(round, _)| *round)
             .collect();
         let taken = rounds.iter().filter_map(|round| self.reads.remove(round));

@@ -14,7 +14,7 @@ use crate::key::{NodeId, Row, ShardId};
 use crate::layout;
 use crate::message::{Message, Vote};
 use crate::port::{Damaged, Family};
-use crate::record::{Change, Entry};
+use crate::record::{Change, Entry, Record};
 use crate::register::acceptor::Accepted;
 use crate::register::proposer::Eventual;
 use crate::register::{Promise, ReadAnswer, Slot, StrongValue};
@@ -67,6 +67,11 @@ impl Replica {
         if epoch != Some(vote.epoch) && !self.rules.broken(Mutant::EpochsCountedTogether) {
             // Votes of different epochs never count together.
             turn.note(Note::EpochRefused);
+            return;
+        }
+        let read = self.reads.get(&vote.round).map(|read| read.row());
+        if self.proposals.get(&vote.round).or(read) != Some(&vote.row) {
+            // That conversation is over, or never was about this row.
             return;
         }
         match message {
@@ -164,7 +169,7 @@ impl Replica {
                     let key = layout::slot(&vote.row, layout::PROMISED);
                     turn.store(Family::Slot, key, &ballot);
                 }
-                let eventual = self.eventual_beyond(turn, &vote.row, slot.value.as_deref());
+                let eventual = self.eventual_beyond(turn, &vote.row, &slot);
                 Message::Promised {
                     vote,
                     ballot,
@@ -269,7 +274,7 @@ impl Replica {
             }
         };
         let record = self.record(turn, &vote.row).ok().flatten();
-        let eventual = self.eventual_beyond(turn, &vote.row, slot.value.as_deref());
+        let eventual = self.eventual_beyond(turn, &vote.row, &slot);
         let answer = ReadAnswer {
             accepted: slot.accepted,
             chosen: record.map_or(Ballot::ZERO, |record| record.chosen),
@@ -279,16 +284,16 @@ impl Replica {
         self.send(turn, from, Message::ReadAnswer { vote, answer });
     }
 
-    /// The own eventual state of a row, if the accepted value lacks something of it.
-    fn eventual_beyond(
-        &mut self,
-        turn: &mut Turn<'_>,
-        row: &Row,
-        value: Option<&StrongValue>,
-    ) -> Option<Eventual> {
+    /// The own eventual state of a row, unless a value known chosen contains it: whatever was only
+    /// accepted may never be chosen, and what it contains would go unreported.
+    fn eventual_beyond(&mut self, turn: &mut Turn<'_>, row: &Row, slot: &Slot) -> Option<Eventual> {
+        let contained = |record: &Record| {
+            let value = slot.value.as_ref();
+            record.chosen == slot.accepted && value.is_some_and(|v| !v.lacks(&record.state))
+        };
         match self.record(turn, row) {
             Ok(record) => record
-                .filter(|record| value.is_none_or(|value| value.lacks(&record.state)))
+                .filter(|record| !contained(record))
                 .map(|record| Eventual {
                     context: record.context(),
                     state: record.state,

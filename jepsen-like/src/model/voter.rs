@@ -54,7 +54,7 @@ impl World {
         let (accepted, value) = (node.slot.accepted, node.slot.value.clone());
         let promise = Promise {
             accepted,
-            eventual: self.eventual_beyond(at, value.as_deref()),
+            eventual: self.eventual_unproven(at),
             value,
         };
         Body::Promised(ballot, promise)
@@ -103,8 +103,16 @@ impl World {
                 .value
                 .clone()
                 .filter(|_| node.slot.accepted != have),
-            eventual: self.eventual_beyond(at, node.slot.value.as_deref()),
+            eventual: self.eventual_unproven(at),
         })
+    }
+
+    /// What a node reports of its eventual state: all of it, unless a value known chosen contains it.
+    fn eventual_unproven(&self, at: usize) -> Option<Eventual> {
+        let node = &self.nodes[at];
+        let chosen = node.record.as_ref().map(|record| record.chosen);
+        let proven = chosen == Some(node.slot.accepted);
+        self.eventual_beyond(at, node.slot.value.as_deref().filter(|_| proven))
     }
 
     /// The node's eventual state, if a value lacks something of it.
