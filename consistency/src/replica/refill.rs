@@ -17,20 +17,37 @@ impl Replica {
         self.refill = shards.map(|shard| (*shard, BTreeSet::new())).collect();
     }
 
-    /// Asks for shards that were not fetched yet, as many as may be under way.
+    /// Shows the shards that were fetched, and asks for others, as many as may be under way.
     pub(super) fn refill_some(&mut self, turn: &mut Turn<'_>) {
+        if self.refill.is_empty() {
+            return;
+        }
         let now = turn.now.monotonic;
         let mut asks = Vec::new();
+        let mut done = Vec::new();
         for (shard, fetched) in &self.refill {
             let Some(held) = self.shards.get(shard) else {
                 continue;
             };
-            let usable = |node: NodeId| {
-                let peer = self.peers.get(&node).filter(|peer| peer.reachable(now))?;
-                (!fetched.contains(&node)).then(|| (!peer.votes, peer.round_trip(), node))
-            };
-            let best = held.voters.nodes().filter_map(usable).min();
-            asks.extend(best.map(|(_, _, node)| (node, *shard)));
+            let look = |node| Some((fetched.contains(&node), self.peers.get(&node)?, node));
+            let peers: Vec<_> = held.voters.nodes().filter_map(look).collect();
+            // A peer that did not vote yet when it sent its entries had lost none if it votes now.
+            let votes = peers.iter().any(|(sent, peer, _)| *sent && peer.votes);
+            if votes || peers.iter().all(|(sent, ..)| *sent) {
+                done.push(*shard);
+                continue;
+            }
+            let open = peers
+                .into_iter()
+                .filter(|(sent, peer, _)| !sent && peer.reachable(now));
+            let best = open.map(|(_, peer, node)| (!peer.votes, peer.round_trip(), node));
+            asks.extend(best.min().map(|(_, _, node)| (node, *shard)));
+        }
+        for shard in done {
+            self.refill.remove(&shard);
+            if self.refill.is_empty() {
+                turn.note(Note::Refilled);
+            }
         }
         for (node, shard) in asks {
             self.pull(turn, node, shard);
@@ -39,20 +56,9 @@ impl Replica {
 
     /// A peer sent all it holds of a shard.
     pub(super) fn refilled(&mut self, turn: &mut Turn<'_>, from: NodeId, shard: ShardId) {
-        let votes = self.peers.get(&from).is_some_and(|peer| peer.votes);
-        let me = self.me.node;
-        let (Some(fetched), Some(held)) = (self.refill.get_mut(&shard), self.shards.get(&shard))
-        else {
-            return;
-        };
-        fetched.insert(from);
-        let everybody = held.voters.nodes().all(|n| n == me || fetched.contains(&n));
-        if votes || everybody {
-            self.refill.remove(&shard);
-            if self.refill.is_empty() {
-                turn.note(Note::Refilled);
-            }
+        if let Some(fetched) = self.refill.get_mut(&shard) {
+            fetched.insert(from);
+            self.refill_some(turn);
         }
-        self.refill_some(turn);
     }
 }

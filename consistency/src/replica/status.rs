@@ -64,6 +64,8 @@ pub struct Status {
     pub entries_applied: u64,
     /// Own entries not committed in the region yet.
     pub entries_uncommitted: usize,
+    /// Shards lost here and not shown until a peer has sent what it holds of them.
+    pub shards_refilling: usize,
     /// Requests open.
     pub open_requests: usize,
     /// Session requests waiting for entries.
@@ -114,6 +116,7 @@ impl Replica {
                 .values()
                 .map(|held| held.uncommitted.len())
                 .sum(),
+            shards_refilling: self.refill.len(),
             open_requests: self.jobs.len(),
             sessions_waiting: self.shards.values().map(|held| held.sessions.len()).sum(),
             unsettled: self.unsettled.len(),

@@ -51,6 +51,8 @@ pub struct Process {
     pub open: Option<Open>,
     /// An attempt whose outcome is unknown and that may be retried under its request id.
     pub retry: Option<Record>,
+    /// The node that was asked first for the newest request with an id.
+    first_asked: NodeId,
     next_seq: u32,
     session: u64,
 }
@@ -96,6 +98,7 @@ impl Process {
             issued: Hlc::ZERO,
             open: None,
             retry: None,
+            first_asked: node,
             next_seq: 0,
             session: 1000 + id,
         }
@@ -103,6 +106,7 @@ impl Process {
 
     fn request_id(&mut self) -> RequestId {
         self.next_seq += 1;
+        self.first_asked = self.node;
         RequestId {
             session: self.session,
             seq: self.next_seq,
@@ -385,7 +389,6 @@ fn retry_of(process: &mut Process, before: &Record, now_ns: u64) -> Option<(Reco
         history::Level::Session => Level::Session,
         history::Level::Strong => Level::Strong,
     };
-    let first = before.node.as_deref()?.strip_prefix('n')?.parse().ok()?;
     let mut record = Record::invoked(process.id, before.op, key, before.level?, now_ns);
     record.value = before.value.clone();
     record.session = before.session.clone();
@@ -398,7 +401,7 @@ fn retry_of(process: &mut Process, before: &Record, now_ns: u64) -> Option<(Reco
             Level::Session | Level::Strong => process.context.clone(),
         },
         request_id: Some(request_id),
-        retry_of: Some((NodeId(first), level)),
+        retry_of: Some((process.first_asked, level)),
         ack_regions: 0,
         deadline: std::time::Duration::ZERO,
     };

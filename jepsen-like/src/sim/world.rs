@@ -491,8 +491,8 @@ impl World {
 
     // --- the end
 
-    /// Whether all replicas of every shard show equal digests, and no voter holds an accepted value that
-    /// is still to be settled.
+    /// Whether all replicas of every shard show equal digests, none still fetches what it lost, and no
+    /// voter holds an accepted value that is still to be settled.
     #[must_use]
     pub fn converged(&self) -> bool {
         self.statuses().len() == self.nodes.len()
@@ -500,6 +500,7 @@ impl World {
                 .statuses()
                 .iter()
                 .all(|status| status.unsettled == 0 || status.standing == Standing::Lost)
+            && self.statuses().iter().all(|it| it.shards_refilling == 0)
             && self.topology.shards().all(|shard| {
                 let mut digests = self
                     .nodes

@@ -56,6 +56,7 @@ fn status() -> Status {
         shards: 208,
         entries_applied: 12,
         entries_uncommitted: 0,
+        shards_refilling: 0,
         open_requests: 3,
         sessions_waiting: 1,
         unsettled: 0,
