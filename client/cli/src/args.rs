@@ -357,8 +357,10 @@ A line: {\"keyspace\":\"profiles\",\"key\":\"alice\",\"op\":\"put\",\"value\":\"
   sort    the sort key, optional
   key_base64, sort_base64, value_base64, element_base64 take the place of texts for other bytes
   home    is passed over
-Stops at the first line that fails and names it. `incr` lines count again when they are imported
-again.
+Begins no line after one that failed, and names every line that was not applied and every one that
+may have been; all others up to the last one read were applied. The exit code tells the worst: 4 when
+a line may have been applied, else 6 when some were applied, else that of the failure. `incr` lines
+count again when they are imported again.
 
 Examples:
   hansa kv import backup.jsonl --level eventual

@@ -53,12 +53,35 @@ pub(crate) async fn run(global: &Global, command: KvCommand) -> Result<Code, Fai
         client,
         stored,
     };
+    let writes = command.writes();
     let result = work.run(command).await;
-    if let Some(stored) = &work.stored {
-        // Also after a failure: what was learned and which numbers were used must not get lost.
-        stored.store().await?;
+    let Some(stored) = &work.stored else {
+        return result;
+    };
+    // Also after a failure: what was learned and which numbers were used must not get lost.
+    match (stored.store().await, result) {
+        (Ok(()), result) => result,
+        (Err(unstored), Ok(_) | Err(Failure::Hangup)) if writes => Err(unstored.afterwards()),
+        (Err(unstored), Ok(_) | Err(Failure::Hangup)) => Err(unstored),
+        // What became of the data comes first.
+        (Err(unstored), Err(failure)) => {
+            Err(Failure::Unstored(Box::new(failure), unstored.to_string()))
+        }
     }
-    result
+}
+
+impl KvCommand {
+    /// Whether it leaves something in the cluster when it succeeds.
+    fn writes(&self) -> bool {
+        !matches!(
+            self,
+            KvCommand::Get { .. }
+                | KvCommand::Contains(_)
+                | KvCommand::Members { .. }
+                | KvCommand::Scan { .. }
+                | KvCommand::Export { .. }
+        )
+    }
 }
 
 impl Work<'_> {

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use hansa_client::fake::{Cluster, Fault};
 use hansa_client::{Applied, Consistency};
@@ -365,14 +366,23 @@ fn an_export_is_an_import() {
 }
 
 #[test]
-fn an_import_stops_at_the_first_wrong_line_and_names_it() {
+fn an_import_stops_at_the_first_wrong_line_and_says_what_was_applied() {
     let world = World::new();
     let good = r#"{"keyspace":"profiles","key":"k","op":"put","value":"v","home":"us-east"}"#;
     let input = format!("{good}\n\n{{\"keyspace\":\"profiles\"}}\n{good}\n");
     let stopped = world.fed(&["kv", "import", "-"], input.as_bytes());
-    assert_eq!(code(&stopped), 2);
-    assert!(err(&stopped).contains("line 3"), "{}", err(&stopped));
+    assert_eq!(code(&stopped), 6, "{}", err(&stopped));
+    for part in [
+        "line 3",
+        "applied: partly",
+        "1 applied, 1 not applied (line 3), read up to line 3",
+    ] {
+        assert!(err(&stopped).contains(part), "{}", err(&stopped));
+    }
     assert_eq!(world.cluster.executed(), 1);
+    let nothing = world.fed(&["kv", "import", "-"], b"{\"keyspace\":\"profiles\"}\n");
+    assert_eq!(code(&nothing), 2);
+    assert!(err(&nothing).contains("applied: no"), "{}", err(&nothing));
     let wrong = r#"{"keyspace":"nowhere","key":"k","op":"put","value":"v"}"#;
     let refused = world.fed(&["kv", "import", "-"], wrong.as_bytes());
     assert_eq!(code(&refused), 3);
@@ -380,6 +390,136 @@ fn an_import_stops_at_the_first_wrong_line_and_names_it() {
         err(&refused).contains("line 1: UNKNOWN_KEYSPACE"),
         "{}",
         err(&refused)
+    );
+}
+
+#[test]
+fn a_refused_line_of_an_import_hides_no_unknown_one() {
+    let world = World::new();
+    world.refuse("QUORUM_UNREACHABLE", Applied::No);
+    world.refuse("UNKNOWN_OUTCOME", Applied::Maybe);
+    let line = |key: &str| {
+        format!("{{\"keyspace\":\"stock\",\"key\":\"{key}\",\"op\":\"incr\",\"amount\":1}}\n")
+    };
+    let input = line("a") + &line("b") + &line("c");
+    // Whichever line meets which fault: one each.
+    let arguments = ["kv", "import", "-", "--level", "strong", "-o", "json"];
+    let stopped = world.fed(&arguments, input.as_bytes());
+    assert_eq!(code(&stopped), 4, "{}", err(&stopped));
+    let error = &json(err(&stopped))["error"];
+    assert_eq!(
+        (&error["reason"], &error["applied"]),
+        (&"UNKNOWN_OUTCOME".into(), &"maybe".into())
+    );
+    let lines = &error["lines"];
+    assert_eq!((&lines["applied"], &lines["last"]), (&1.into(), &3.into()));
+    for list in ["not_applied", "maybe"] {
+        assert_eq!(lines[list].as_array().unwrap().len(), 1, "{lines}");
+    }
+    assert_eq!(world.cluster.executed(), 1);
+}
+
+#[test]
+fn a_write_that_can_not_be_reported_was_applied_all_the_same() {
+    let world = World::new();
+    let full = || fs::File::create("/dev/full").unwrap();
+    let put = ["kv", "put", "profiles", "k", "v", "-o", "json"];
+    let untold = world.command(&put).stdout(full()).output().unwrap();
+    assert_eq!(code(&untold), 6, "{}", err(&untold));
+    let error = &json(err(&untold))["error"];
+    assert_eq!(error["applied"], "yes");
+    assert_eq!(error["exit_code"], 6);
+    assert_eq!(world.cluster.executed(), 1);
+    let file = world.folder.path().join("lines");
+    fs::write(
+        &file,
+        r#"{"keyspace":"profiles","key":"k","op":"put","value":"v"}"#,
+    )
+    .unwrap();
+    let import = ["kv", "import", "lines"];
+    let untold = world.command(&import).stdout(full()).output().unwrap();
+    assert_eq!(code(&untold), 6, "{}", err(&untold));
+    assert!(err(&untold).contains("applied: yes"), "{}", err(&untold));
+    let get = ["kv", "get", "profiles", "k"];
+    let unread = world.command(&get).stdout(full()).output().unwrap();
+    assert_eq!(code(&unread), 2, "{}", err(&unread));
+    // Not a panic, and the code says what could not be said.
+    let gone = ["kv", "get", "profiles", "gone"];
+    let missing = world.command(&gone).stderr(full()).output().unwrap();
+    assert_eq!(code(&missing), 1);
+}
+
+/// Runs a write whose session can be stored before it and no more after it: no file of the command
+/// may grow once the node has seen the write.
+fn run_without_storing(world: &World, fault: Fault, arguments: &[&str]) -> Output {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    world.cluster.nodes[1].fault(fault);
+    let before = world.cluster.seen().len();
+    let plain = world.command(arguments);
+    let mut command = Command::new("sh");
+    // Beyond the limit a write fails, as on a full disk, instead of ending the process.
+    command
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(plain.get_program())
+        .args(plain.get_args())
+        .env_clear()
+        .envs(
+            plain
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .current_dir(world.folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    while world.cluster.seen().len() == before {
+        std::thread::yield_now();
+    }
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    prlimit(Some(Pid::from_child(&child)), Resource::Fsize, none).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_session_that_can_not_be_stored_hides_no_outcome() {
+    let world = World::new();
+    let put = [
+        "kv",
+        "put",
+        "profiles",
+        "k",
+        "v",
+        "--session",
+        "s",
+        "--timeout",
+        "2s",
+        "-o",
+        "json",
+    ];
+    let late = Fault::Delay(Duration::from_secs(1));
+    let done = run_without_storing(&world, late, &put);
+    assert_eq!(code(&done), 6, "{}", err(&done));
+    let error = &json(err(&done))["error"];
+    assert_eq!(error["applied"], "yes");
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .contains("session s: not stored")
+    );
+    assert!(!json(out(&done))["etag"].is_null(), "{}", out(&done));
+    let unknown = run_without_storing(&world, Fault::Silence, &put);
+    assert_eq!(code(&unknown), 4, "{}", err(&unknown));
+    let error = &json(err(&unknown))["error"];
+    assert_eq!(error["applied"], "maybe");
+    assert!(
+        error["besides"]
+            .as_str()
+            .unwrap()
+            .contains("session s: not stored")
     );
 }
 
