@@ -305,7 +305,12 @@ Examples:
     #[command(after_help = "Example:\n  hansa kv contains carts alice 'TEA-01 x2' --level strong")]
     Contains(ElementArgs),
     /// List the elements of a set; levels eventual and session
-    #[command(after_help = "Example:\n  hansa kv members carts alice --limit 20")]
+    #[command(after_help = "\
+Example:
+  hansa kv members carts alice --limit 20
+
+Backslashes, control and format characters and what is no UTF-8 are escaped, as \\\\, \\t, \\u{202e} and
+\\xff; --hex, --base64 and -o json keep every byte.")]
     Members {
         #[command(flatten)]
         key: KeyArgs,
@@ -320,7 +325,9 @@ Examples:
     #[command(after_help = "\
 Examples:
   hansa kv scan profiles --limit 20
-  hansa kv scan counters views/DE --prefix 2026-01 -o jsonl")]
+  hansa kv scan counters views/DE --prefix 2026-01 -o jsonl
+
+Backslashes, control and format characters and what is no UTF-8 are escaped, as in `members`.")]
     Scan {
         /// The keyspace
         keyspace: String,

@@ -327,6 +327,12 @@ fn lists_come_whole_or_up_to_a_limit() {
         out(&world.run(&["kv", "members", "carts", "alice"])),
         "a\nb\\tc\nd\n"
     );
+    world.run(&["kv", "add", "carts", "bob", "b\\tc"]);
+    assert_eq!(
+        out(&world.run(&["kv", "members", "carts", "bob"])),
+        "b\\\\tc\n",
+        "not as a tab looks"
+    );
     let two = world.run(&[
         "kv", "members", "carts", "alice", "--limit", "2", "-o", "jsonl",
     ]);
