@@ -280,7 +280,7 @@ Examples:
         /// Only if this is its version
         #[arg(long, value_name = "ETAG", group = "expect")]
         if_etag: Option<Etag>,
-        /// Only if these are its bytes
+        /// Only if these are its bytes; `-` reads standard input, which then can not be the value, too
         #[arg(long, value_name = "VALUE", group = "expect")]
         if_value: Option<String>,
     },

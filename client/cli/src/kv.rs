@@ -103,6 +103,10 @@ impl Work<'_> {
                 if_etag,
                 if_value,
             } => {
+                if value.value.as_deref() == Some("-") && if_value.as_deref() == Some("-") {
+                    let advice = "standard input is one value: name the other, or use --file";
+                    return Err(Failure::local(advice));
+                }
                 let expect = write::expect(self, if_absent, if_etag, if_value)?;
                 write::cas(self, key, value, delete, expect).await
             }

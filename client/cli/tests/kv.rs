@@ -188,6 +188,30 @@ fn compare_and_set_tells_a_failed_condition_by_its_exit_code() {
 }
 
 #[test]
+fn standard_input_is_one_of_the_values_of_a_compare_and_set() {
+    let world = World::new();
+    world.run(&["kv", "put", "profiles", "k", "1"]);
+    let both = world.fed(
+        &["kv", "cas", "profiles", "k", "-", "--if-value", "-"],
+        b"1",
+    );
+    assert_eq!(code(&both), 2, "{}", err(&both));
+    assert!(err(&both).contains("standard input"), "{}", err(&both));
+    assert_eq!(out(&world.run(&["kv", "get", "profiles", "k"])), "1");
+    let expected = world.fed(
+        &["kv", "cas", "profiles", "k", "2", "--if-value", "-"],
+        b"1",
+    );
+    assert_eq!(code(&expected), 0, "{}", err(&expected));
+    let value = world.fed(
+        &["kv", "cas", "profiles", "k", "-", "--if-value", "2"],
+        b"3",
+    );
+    assert_eq!(code(&value), 0, "{}", err(&value));
+    assert_eq!(out(&world.run(&["kv", "get", "profiles", "k"])), "3");
+}
+
+#[test]
 fn exit_codes_are_as_documented() {
     let world = World::new();
     let put = ["kv", "put", "profiles", "k", "v", "--level", "strong"];
