@@ -376,6 +376,22 @@ fn lists_come_whole_or_up_to_a_limit() {
 }
 
 #[test]
+fn the_receipt_of_a_list_counts_every_page() {
+    let world = World::new();
+    let line = |element: u32| {
+        format!(
+            "{{\"keyspace\":\"carts\",\"key\":\"k\",\"op\":\"add\",\"element\":\"{element:04}\"}}\n"
+        )
+    };
+    let lines: String = (0..1001).map(line).collect();
+    world.fed(&["kv", "import", "-"], lines.as_bytes());
+    let listed = world.run(&["kv", "members", "carts", "k", "-o", "json"]);
+    let listed = json(out(&listed));
+    assert_eq!(listed["rows"].as_array().unwrap().len(), 1001);
+    assert_eq!(listed["receipt"]["attempts"], 2, "one for each page");
+}
+
+#[test]
 fn an_export_is_an_import() {
     let world = World::new();
     world.run(&["kv", "put", "profiles", "k", "v"]);
