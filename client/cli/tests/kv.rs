@@ -242,16 +242,38 @@ fn exit_codes_are_as_documented() {
         "{}",
         err(&unknown)
     );
-    let nobody = hansa(world.folder.path())
-        .args(["kv", "get", "profiles", "k", "--endpoint", "127.0.0.1:1"])
-        .output()
-        .unwrap();
+    let nobody = nobody(&mut hansa(world.folder.path()));
     assert_eq!(code(&nobody), 5);
-    assert!(
-        err(&nobody).contains("cargo run --release -- demo"),
-        "{}",
-        err(&nobody)
-    );
+}
+
+/// Asks where nobody answers.
+fn nobody(command: &mut Command) -> Output {
+    let get = ["kv", "get", "profiles", "k", "--endpoint", "127.0.0.1:1"];
+    command.args(get).output().unwrap()
+}
+
+#[test]
+fn the_next_step_works_as_it_is_printed() {
+    let program = env!("CARGO_BIN_EXE_hansa");
+    let folder = tempfile::tempdir().unwrap();
+    let says = |output: &Output, words: &str| {
+        let line = format!("start a cluster (`{words} demo`)");
+        assert!(err(output).contains(&line), "{line}: {}", err(output));
+    };
+    // Where the file lies is no good reason to name cargo outside of the repository.
+    says(&nobody(&mut hansa(folder.path())), program);
+    let bin = Path::new(program).parent().unwrap();
+    says(&nobody(hansa(folder.path()).env("PATH", bin)), "hansa");
+    // The target folder may lie elsewhere.
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = here.join("../..").canonicalize().unwrap();
+    if bin.starts_with(root.join("target")) {
+        says(&nobody(&mut hansa(here)), "cargo run --release --");
+    }
+    std::os::unix::fs::symlink(program, folder.path().join("hansa")).unwrap();
+    let mut linked = Command::new("./hansa");
+    linked.env_clear().current_dir(folder.path());
+    says(&nobody(&mut linked), "./hansa");
 }
 
 #[test]
