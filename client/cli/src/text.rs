@@ -126,7 +126,7 @@ mod tests {
     fn unescape(mut text: &str) -> Vec<u8> {
         let mut bytes = Vec::new();
         while let Some(at) = text.find('\\') {
-            bytes.extend(text[..at].as_bytes());
+            bytes.extend(&text.as_bytes()[..at]);
             let (kind, rest) = text[at + 1..].split_at(1);
             let digits = |digits: &str| u32::from_str_radix(digits, 16).unwrap();
             let plain = |byte: u8| (vec![byte], rest);
@@ -162,7 +162,7 @@ mod tests {
             "\\u{202e}",
             "\u{202e}",
             "\\0",
-            "\01",
+            "\x001",
             "\u{301}",
             "\"\u{301}'",
         ];
