@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
-# Checks every configuration file in this folder, and starts the container image and
-# the compose file once for real.
+# Starts the container image and the compose file once for real.
 #
 #   deploy/test-image.sh --binary target/release/hansa [--base-tar FILE] [--require]
 #
-# It runs `hansa config check` on every shipped node.toml; starts a Docker engine of
-# its own (own socket, own data root in a temporary folder, no change to the host's
-# packet filter); makes the base image; builds the image around the given binary;
-# starts the three regions of compose.yaml and waits until all are healthy; does a put
-# and a get at every level, in the containers and through the published ports; reads
-# the metrics; kills one node and reads everything again; stops all with SIGTERM; and
-# removes everything. Needs root and the ports of compose.yaml, and Debian or the
-# commands dockerd, docker, debootstrap and docker-compose installed.
+# It starts a Docker engine of its own (own socket, own data root in a temporary
+# folder, no change to the host's packet filter); makes the base image; builds the
+# image around the given binary; starts the three regions of compose.yaml and waits
+# until all are healthy; does a put and a get at every level, in the containers and
+# through the published ports; reads the metrics; kills one node and reads everything
+# again; stops all with SIGTERM; and removes everything. Needs root and the ports of
+# compose.yaml, and Debian or the commands dockerd, docker, debootstrap and
+# docker-compose installed.
 #
 #   --binary FILE    the hansa binary, built against this machine's glibc or older
 #   --base-tar FILE  keep the base file system here and use it again next time
@@ -31,7 +30,6 @@ regions=(us-east eu-central ap-northeast)
 endpoint=http://127.0.0.1:7101
 client_ports=(7101 7102 7103)
 metrics_ports=(9464 9465 9466)
-configurations=(compose/node-{us-east,eu-central,ap-northeast}.toml systemd/node.toml)
 
 binary='' base_tar='' require=no work='' engine='' step=arguments compose_command=()
 declare -A container
@@ -59,23 +57,12 @@ parse() {
     done
 }
 
-# Every file names its own topology, so that is checked too. Without this shell's
-# HANSA_ variables, which would win over the files.
-check_configurations() {
-    step=configuration
+# The shipped configurations are checked by a test of the binary (client/cli/tests/config.rs).
+given_binary() {
+    step=arguments
     [[ -n $binary ]] || not_run "no --binary given; build one with: cargo build --release --package hansa"
     [[ -f $binary && -x $binary ]] || not_run "$binary is not an executable file"
     binary=$(realpath "$binary")
-    local file said
-    for file in "${configurations[@]}"; do
-        said=$(env -i "$binary" config check --config "$here/$file" 2>&1) || fail "$file: $said"
-    done
-    # A new file must not be forgotten above.
-    local shipped
-    shipped=$(find "$here" -name 'node*.toml' | wc -l)
-    ((shipped == ${#configurations[@]})) ||
-        fail "$shipped node.toml files are shipped, ${#configurations[@]} are checked"
-    say "$shipped configurations are valid"
 }
 
 # Ends the engine by its own process id and removes what was made, whatever
@@ -339,7 +326,7 @@ stop_regions() {
 }
 
 parse "$@"
-check_configurations
+given_binary
 tools
 start_engine
 base_image

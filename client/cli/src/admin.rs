@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::args::{AdminCommand, Direction, Global, LinkArgs};
 use crate::connect::endpoint;
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, told};
 use crate::output::Output;
 
 /// Runs one command.
@@ -32,10 +32,10 @@ pub(crate) async fn run(global: &Global, command: AdminCommand) -> Result<Code, 
     let admin = Admin::connect(&url, global.timeout).await?;
     let links = admin.set_link(&name, state, direction).await?;
     let output = Output::new(global.output);
-    if output.is_json() {
-        output.json(&json!({"region": name, "state": done, "links": links}))?;
+    let printed = if output.is_json() {
+        output.json(&json!({"region": name, "state": done, "links": links}))
     } else {
-        output.value(format!("{done} {name}: {links} links\n").as_bytes())?;
-    }
-    Ok(Code::Ok)
+        output.value(format!("{done} {name}: {links} links\n").as_bytes())
+    };
+    told(printed.map_err(Failure::afterwards), Code::Ok)
 }

@@ -280,7 +280,7 @@ Examples:
         /// Only if this is its version
         #[arg(long, value_name = "ETAG", group = "expect")]
         if_etag: Option<Etag>,
-        /// Only if these are its bytes
+        /// Only if these are its bytes; `-` reads standard input, which then can not be the value, too
         #[arg(long, value_name = "VALUE", group = "expect")]
         if_value: Option<String>,
     },
@@ -305,7 +305,12 @@ Examples:
     #[command(after_help = "Example:\n  hansa kv contains carts alice 'TEA-01 x2' --level strong")]
     Contains(ElementArgs),
     /// List the elements of a set; levels eventual and session
-    #[command(after_help = "Example:\n  hansa kv members carts alice --limit 20")]
+    #[command(after_help = "\
+Example:
+  hansa kv members carts alice --limit 20
+
+Backslashes, control and format characters and what is no UTF-8 are escaped, as \\\\, \\t, \\u{202e} and
+\\xff; --hex, --base64 and -o json keep every byte.")]
     Members {
         #[command(flatten)]
         key: KeyArgs,
@@ -320,7 +325,9 @@ Examples:
     #[command(after_help = "\
 Examples:
   hansa kv scan profiles --limit 20
-  hansa kv scan counters views/DE --prefix 2026-01 -o jsonl")]
+  hansa kv scan counters views/DE --prefix 2026-01 -o jsonl
+
+Backslashes, control and format characters and what is no UTF-8 are escaped, as in `members`.")]
     Scan {
         /// The keyspace
         keyspace: String,
@@ -357,8 +364,10 @@ A line: {\"keyspace\":\"profiles\",\"key\":\"alice\",\"op\":\"put\",\"value\":\"
   sort    the sort key, optional
   key_base64, sort_base64, value_base64, element_base64 take the place of texts for other bytes
   home    is passed over
-Stops at the first line that fails and names it. `incr` lines count again when they are imported
-again.
+Begins no line after one that failed, and names every line that was not applied and every one that
+may have been; all others up to the last one read were applied. The exit code tells the worst: 4 when
+a line may have been applied, else 6 when some were applied, else that of the failure. `incr` lines
+count again when they are imported again.
 
 Examples:
   hansa kv import backup.jsonl --level eventual

@@ -105,5 +105,5 @@ fn init(output: Output, directory: &Path) -> Result<(), Failure> {
         invocation(),
         node.display()
     );
-    output.value(text.as_bytes())
+    output.value(text.as_bytes()).map_err(Failure::afterwards)
 }

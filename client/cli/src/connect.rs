@@ -1,7 +1,7 @@
 //! From global options to a client, and to the session of a file.
 
 use std::fs::{File, OpenOptions};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::Duration;
@@ -60,7 +60,7 @@ impl StoredSession {
     /// Goes on with the session in the file, or begins one if the file is missing or empty.
     pub(crate) async fn open(client: &Client, path: &Path) -> Result<StoredSession, Failure> {
         let name = path.display().to_string();
-        let failed = |error: std::io::Error| Failure::local(format!("session {name}: {error}"));
+        let failed = |error: io::Error| Failure::local(format!("session {name}: {error}"));
         let mut options = OpenOptions::new();
         // Nobody else may act as this session.
         options.read(true).write(true).create(true).mode(0o600);
@@ -88,22 +88,29 @@ impl StoredSession {
 
     /// Stores the session as if it had made many more writes.
     pub(crate) async fn store_ahead(&self) -> Result<(), Failure> {
-        self.write(&self.session.export_ahead(WRITES_AHEAD).await)
+        let text = self.session.export_ahead(WRITES_AHEAD).await;
+        let written = self.write(&text);
+        written.map_err(|error| Failure::local(format!("session {}: {error}", self.path)))
     }
 
     /// Stores the session as it is.
     pub(crate) async fn store(&self) -> Result<(), Failure> {
-        self.write(&self.session.export().await)
+        let written = self.write(&self.session.export().await);
+        written.map_err(|error| {
+            let lost = "the file does not know what this command saw and wrote";
+            Failure::local(format!(
+                "session {}: not stored, {lost}: {error}",
+                self.path
+            ))
+        })
     }
 
     /// Over the old text, then cut to length: a killed command leaves one of the two, or a text whose
     /// check does not hold, and never an empty file that would begin a session anew.
-    fn write(&self, text: &str) -> Result<(), Failure> {
+    fn write(&self, text: &str) -> io::Result<()> {
         let line = format!("{text}\n");
-        let written = self.file.write_all_at(line.as_bytes(), 0);
-        written
-            .and_then(|()| self.file.set_len(line.len() as u64))
-            .map_err(|error| Failure::local(format!("session {}: {error}", self.path)))
+        self.file.write_all_at(line.as_bytes(), 0)?;
+        self.file.set_len(line.len() as u64)
     }
 }
 

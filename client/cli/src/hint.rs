@@ -1,26 +1,51 @@
 //! What to do next, as commands that work as printed.
 
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hansa_client::{Applied, Error, ErrorKind};
 
-/// How this program is called here: `hansa` when that is what a shell finds, else the form that
-/// works in the repository.
-pub(crate) fn invocation() -> &'static str {
+/// How this program is called here: `hansa` when that is what a shell finds, the form with cargo in
+/// the repository it was built in, else the path it was called by.
+pub(crate) fn invocation() -> String {
     let found = env::var_os("PATH").and_then(|path| {
         let mut folders = env::split_paths(&path);
         folders.find_map(|folder| folder.join("hansa").canonicalize().ok())
     });
     let ours = env::current_exe().and_then(|exe| exe.canonicalize());
-    match (found, ours) {
-        (Some(found), Ok(ours)) if is_same(&found, &ours) => "hansa",
-        _ => "cargo run --release --",
+    let here = env::current_dir().and_then(|folder| folder.canonicalize());
+    let (ours, here) = (ours.unwrap_or_default(), here.unwrap_or_default());
+    if found.is_some_and(|found| found == ours) {
+        return "hansa".to_owned();
     }
+    if repository(&ours).is_some_and(|repository| here.starts_with(repository)) {
+        return "cargo run --release --".to_owned();
+    }
+    // A name without a folder was found by other means than our PATH.
+    let called = env::args_os().next().map(PathBuf::from);
+    let called = called.filter(|path| path.components().nth(1).is_some());
+    quoted(&called.unwrap_or(ours).to_string_lossy())
 }
 
-fn is_same(found: &Path, ours: &Path) -> bool {
-    found == ours
+/// The repository in whose `target/` the program is. Outside of it cargo can not run it.
+fn repository(program: &Path) -> Option<&Path> {
+    let mut targets = program.ancestors().filter(|path| path.ends_with("target"));
+    targets.find_map(|target| {
+        let folder = target.parent()?;
+        folder
+            .join("client/cli/Cargo.toml")
+            .is_file()
+            .then_some(folder)
+    })
+}
+
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// What to do after an error, in one line.
@@ -59,5 +84,28 @@ pub(crate) fn next_step(error: &Error) -> String {
             format!("stop the node and look: `{hansa} serve --help`, --rebuild")
         }
         _ => "report it".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_repository_of_its_target_folder_runs_a_program_by_cargo() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = folder.path().join("client/cli/Cargo.toml");
+        let program = folder.path().join("target/release/hansa");
+        assert_eq!(repository(&program), None);
+        std::fs::create_dir_all(manifest.parent().unwrap()).unwrap();
+        std::fs::write(manifest, "").unwrap();
+        assert_eq!(repository(&program), Some(folder.path()));
+        assert_eq!(repository(&folder.path().join("bin/hansa")), None);
+    }
+
+    #[test]
+    fn a_printed_path_is_one_word_of_a_shell() {
+        assert_eq!(quoted("./bin/hansa-0.1"), "./bin/hansa-0.1");
+        assert_eq!(quoted("/my $a's/hansa"), "'/my $a'\\''s/hansa'");
     }
 }

@@ -53,12 +53,35 @@ pub(crate) async fn run(global: &Global, command: KvCommand) -> Result<Code, Fai
         client,
         stored,
     };
+    let writes = command.writes();
     let result = work.run(command).await;
-    if let Some(stored) = &work.stored {
-        // Also after a failure: what was learned and which numbers were used must not get lost.
-        stored.store().await?;
+    let Some(stored) = &work.stored else {
+        return result;
+    };
+    // Also after a failure: what was learned and which numbers were used must not get lost.
+    match (stored.store().await, result) {
+        (Ok(()), result) => result,
+        (Err(unstored), Ok(_) | Err(Failure::Hangup)) if writes => Err(unstored.afterwards()),
+        (Err(unstored), Ok(_) | Err(Failure::Hangup)) => Err(unstored),
+        // What became of the data comes first.
+        (Err(unstored), Err(failure)) => {
+            Err(Failure::Unstored(Box::new(failure), unstored.to_string()))
+        }
     }
-    result
+}
+
+impl KvCommand {
+    /// Whether it leaves something in the cluster when it succeeds.
+    fn writes(&self) -> bool {
+        !matches!(
+            self,
+            KvCommand::Get { .. }
+                | KvCommand::Contains(_)
+                | KvCommand::Members { .. }
+                | KvCommand::Scan { .. }
+                | KvCommand::Export { .. }
+        )
+    }
 }
 
 impl Work<'_> {
@@ -80,6 +103,10 @@ impl Work<'_> {
                 if_etag,
                 if_value,
             } => {
+                if value.value.as_deref() == Some("-") && if_value.as_deref() == Some("-") {
+                    let advice = "standard input is one value: name the other, or use --file";
+                    return Err(Failure::local(advice));
+                }
                 let expect = write::expect(self, if_absent, if_etag, if_value)?;
                 write::cas(self, key, value, delete, expect).await
             }

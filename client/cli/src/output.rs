@@ -121,39 +121,74 @@ impl Output {
 }
 
 fn failure_json(failure: &Failure) -> Json {
-    let code = failure.code() as u8;
-    match failure {
-        Failure::Call(error, doing) => json!({"error": {
-            "kind": error.kind().name(),
-            "reason": error.reason(),
-            "message": error.message(),
-            "doing": doing,
-            "applied": error.applied().name(),
-            "next": next_step(error),
-            "etag": error.etag().map(ToString::to_string),
-            "retry_after_ms": error.retry_after().map(|time| time.as_millis() as u64),
-            "endpoint": error.endpoint(),
-            "attempts": error.attempts(),
-            "exit_code": code,
-        }}),
-        _ => json!({"error": {
-            "kind": "invalid",
-            "reason": if code == 2 { "USAGE" } else { "NOT_SERVING" },
-            "message": failure.to_string(),
-            "applied": "no",
-            "exit_code": code,
-        }}),
+    let (kind, reason) = match failure.cause() {
+        Failure::Call(error, _) => (error.kind().name(), error.reason()),
+        Failure::Node(_) => ("invalid", "NOT_SERVING"),
+        Failure::Afterwards(_) => ("local", "FAILED_AFTERWARDS"),
+        _ => ("invalid", "USAGE"),
+    };
+    let mut shown = json!({
+        "kind": kind,
+        "reason": reason,
+        "message": failure.to_string(),
+        "applied": failure.applied(),
+        "next": next(failure),
+        "exit_code": failure.code() as u8,
+    });
+    if let Failure::Call(error, doing) = failure.cause() {
+        shown["message"] = error.message().into();
+        shown["doing"] = doing.as_str().into();
+        shown["etag"] = error.etag().map(ToString::to_string).into();
+        let after = error.retry_after().map(|time| time.as_millis() as u64);
+        shown["retry_after_ms"] = after.into();
+        shown["endpoint"] = error.endpoint().into();
+        shown["attempts"] = error.attempts().into();
     }
+    if let Some(stopped) = failure.stopped() {
+        shown["lines"] = json!({
+            "applied": stopped.applied,
+            "not_applied": stopped.failed,
+            "maybe": stopped.maybe,
+            "last": stopped.last,
+        });
+    }
+    if let Failure::Unstored(_, what) = failure {
+        shown["besides"] = what.as_str().into();
+    }
+    json!({"error": shown})
+}
+
+/// What to do next, where there is more to it than correcting the command.
+fn next(failure: &Failure) -> Option<String> {
+    let step = match failure.cause() {
+        Failure::Call(error, _) => Some(next_step(error)),
+        Failure::Afterwards(_) => {
+            Some("do not repeat it: it was done, and only this failed".to_owned())
+        }
+        _ => None,
+    };
+    if failure.stopped().is_none_or(|stopped| stopped.applied == 0) {
+        return step;
+    }
+    let rest = "import the rest without the lines that were applied";
+    Some(step.map_or_else(|| rest.to_owned(), |step| format!("{step}; {rest}")))
 }
 
 fn failure_text(failure: &Failure) -> String {
     let mut text = format!("{} {failure}\n", error_word());
-    if let Failure::Call(error, _) = failure {
-        text += &format!("applied: {}\n", error.applied().name());
-        if let Some(etag) = error.etag() {
-            text += &format!("current etag: {etag}\n");
-        }
-        text += &format!("next: {}\n", next_step(error));
+    if !matches!(failure, Failure::Local(_) | Failure::Node(_)) {
+        text += &format!("applied: {}\n", failure.applied());
+    }
+    if let Some(stopped) = failure.stopped() {
+        text += &format!("lines: {stopped}\n");
+    }
+    if let Failure::Call(error, _) = failure.cause()
+        && let Some(etag) = error.etag()
+    {
+        text += &format!("current etag: {etag}\n");
+    }
+    if let Some(next) = next(failure) {
+        text += &format!("next: {next}\n");
     }
     text
 }

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::args::{Global, StatusArgs};
 use crate::connect::endpoint;
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, told};
 use crate::output::{Output, Style};
 
 /// What one endpoint said.
@@ -34,11 +34,11 @@ pub(crate) async fn run(global: &Global, args: StatusArgs) -> Result<Code, Failu
     let mut answers: Vec<(usize, Answer)> = asking.join_all().await;
     answers.sort_by_key(|(index, _)| *index);
     let answers: Vec<Answer> = answers.into_iter().map(|(_, answer)| answer).collect();
-    print(output, &answers)?;
-    match answers.iter().all(|(_, answer)| answer.is_ok()) {
-        true => Ok(Code::Ok),
-        false => Ok(Code::Unreachable),
-    }
+    let code = match answers.iter().all(|(_, answer)| answer.is_ok()) {
+        true => Code::Ok,
+        false => Code::Unreachable,
+    };
+    told(print(output, &answers), code)
 }
 
 fn print(output: Output, answers: &[Answer]) -> Result<(), Failure> {

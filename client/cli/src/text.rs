@@ -39,19 +39,33 @@ impl Encoding {
         }
     }
 
-    /// Bytes as a table or a line of several fields shows them: control characters and what is no
-    /// UTF-8 are escaped, so that nothing breaks the line or steers the terminal.
+    /// Bytes as a table or a line of several fields shows them. Nothing in it breaks the line or
+    /// steers the terminal, and different bytes never look the same: see `escape`.
     pub(crate) fn show(self, bytes: &[u8]) -> String {
         match self {
-            Encoding::Raw => match str::from_utf8(bytes) {
-                Ok(text) if !text.contains(char::is_control) => text.to_owned(),
-                Ok(text) => text.escape_debug().to_string(),
-                Err(_) => bytes.escape_ascii().to_string(),
-            },
+            Encoding::Raw => escape(bytes),
             Encoding::Hex => to_hex(bytes),
             Encoding::Base64 => to_base64(bytes),
         }
     }
+}
+
+/// Text as it is but for backslashes, which double, and for what is not printable (control and
+/// format characters, such as those that turn the direction of writing), which is escaped as in
+/// Rust's literals: `\t`, `\u{202e}`. Bytes that are no UTF-8 become `\xff`; nothing else does.
+fn escape(bytes: &[u8]) -> String {
+    let quotes = ['"', '\''];
+    let mut shown = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        // `escape_debug` would escape quotes as well, and values are often JSON.
+        for piece in chunk.valid().split_inclusive(quotes) {
+            let text = piece.trim_end_matches(quotes);
+            shown.extend(text.escape_debug());
+            shown.push_str(&piece[text.len()..]);
+        }
+        shown.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    shown
 }
 
 fn to_hex(bytes: &[u8]) -> String {
@@ -94,8 +108,69 @@ mod tests {
 
     #[test]
     fn a_shown_key_can_not_steer_the_terminal() {
-        assert_eq!(Encoding::Raw.show(b"\x1b[2Jx\ty"), "\\u{1b}[2Jx\\ty");
-        assert_eq!(Encoding::Raw.show(&[0xff, b'a']), "\\xffa");
-        assert_eq!(Encoding::Raw.show("\u{fc}".as_bytes()), "\u{fc}");
+        let show = |text: &str| Encoding::Raw.show(text.as_bytes());
+        assert_eq!(show("\x1b[2Jx\ty"), "\\u{1b}[2Jx\\ty");
+        assert_eq!(
+            show("a\u{202e}b\u{2066}\u{200b}\u{feff}\u{2028}"),
+            "a\\u{202e}b\\u{2066}\\u{200b}\\u{feff}\\u{2028}"
+        );
+        assert_eq!(show("\u{fc}e\u{301}"), "\u{fc}e\u{301}");
+        assert_eq!(show("{\"a\":'b'}"), "{\"a\":'b'}");
+        assert_eq!(
+            Encoding::Raw.show(&[0xff, b'a', 0xc3, 0xbc]),
+            "\\xffa\u{fc}"
+        );
+    }
+
+    /// What `escape` made, back to bytes.
+    fn unescape(mut text: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while let Some(at) = text.find('\\') {
+            bytes.extend(&text.as_bytes()[..at]);
+            let (kind, rest) = text[at + 1..].split_at(1);
+            let digits = |digits: &str| u32::from_str_radix(digits, 16).unwrap();
+            let plain = |byte: u8| (vec![byte], rest);
+            let (one, rest) = match kind {
+                "x" => (vec![digits(&rest[..2]) as u8], &rest[2..]),
+                "u" => {
+                    let (number, rest) = rest[1..].split_once('}').unwrap();
+                    let one = char::from_u32(digits(number)).unwrap();
+                    (one.to_string().into_bytes(), rest)
+                }
+                "t" => plain(b'\t'),
+                "n" => plain(b'\n'),
+                "r" => plain(b'\r'),
+                "0" => plain(0),
+                "\\" => plain(b'\\'),
+                other => panic!("\\{other}"),
+            };
+            bytes.extend(one);
+            text = rest;
+        }
+        bytes.extend(text.as_bytes());
+        bytes
+    }
+
+    #[test]
+    fn different_bytes_never_look_the_same() {
+        let pairs = (0..=u16::MAX).map(|pair| pair.to_be_bytes().to_vec());
+        let texts = [
+            "\\t",
+            "\t",
+            "\\xff",
+            "\\\\",
+            "\\u{202e}",
+            "\u{202e}",
+            "\\0",
+            "\x001",
+            "\u{301}",
+            "\"\u{301}'",
+        ];
+        let texts = texts.map(|text| text.as_bytes().to_vec());
+        let mixed = [b"\xff\\xff".to_vec(), b"\xe2\x82\\xe2\x82\xac".to_vec()];
+        for bytes in pairs.chain(texts).chain(mixed) {
+            let shown = Encoding::Raw.show(&bytes);
+            assert_eq!(unescape(&shown), bytes, "{shown}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn hansa(folder: &Path, arguments: &[&str]) -> Output {
@@ -29,6 +29,34 @@ fn what_init_writes_passes_the_check() {
     assert!(text(&checked.stdout).starts_with("ok: node "));
     let again = hansa(folder.path(), &["config", "init", "new"]);
     assert_eq!(again.status.code(), Some(2), "nothing is overwritten");
+}
+
+/// All `node*.toml` below a folder.
+fn node_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            node_files(&path, found);
+        } else if name.starts_with("node") && name.ends_with(".toml") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn what_deploy_ships_passes_the_check() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+    let mut files = Vec::new();
+    node_files(&deploy, &mut files);
+    assert!(files.len() >= 4, "three regions and a service: {files:?}");
+    for file in files {
+        let checked = hansa(
+            &deploy,
+            &["config", "check", "--config", file.to_str().unwrap()],
+        );
+        assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+    }
 }
 
 #[test]

@@ -187,7 +187,17 @@ fn smoke_tells_the_whole_story() {
     ] {
         assert!(count(op) > 0, "no {op} in the history");
     }
-    assert_eq!(count("nemesis"), 4, "cut, kill, start, heal");
+    let faults = lines.iter().filter(|line| line["op"] == "nemesis");
+    let faults: Vec<&str> = faults.map(|line| line["value"].as_str().unwrap()).collect();
+    let expected = [
+        "cut ap-northeast (outbound)",
+        "heal ap-northeast (outbound)",
+        "cut ap-northeast",
+        "kill eu-central-1",
+        "start eu-central-1",
+        "heal ap-northeast",
+    ];
+    assert_eq!(faults, expected);
 }
 
 #[test]

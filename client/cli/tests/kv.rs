@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use hansa_client::fake::{Cluster, Fault};
 use hansa_client::{Applied, Consistency};
@@ -187,6 +188,30 @@ fn compare_and_set_tells_a_failed_condition_by_its_exit_code() {
 }
 
 #[test]
+fn standard_input_is_one_of_the_values_of_a_compare_and_set() {
+    let world = World::new();
+    world.run(&["kv", "put", "profiles", "k", "1"]);
+    let both = world.fed(
+        &["kv", "cas", "profiles", "k", "-", "--if-value", "-"],
+        b"1",
+    );
+    assert_eq!(code(&both), 2, "{}", err(&both));
+    assert!(err(&both).contains("standard input"), "{}", err(&both));
+    assert_eq!(out(&world.run(&["kv", "get", "profiles", "k"])), "1");
+    let expected = world.fed(
+        &["kv", "cas", "profiles", "k", "2", "--if-value", "-"],
+        b"1",
+    );
+    assert_eq!(code(&expected), 0, "{}", err(&expected));
+    let value = world.fed(
+        &["kv", "cas", "profiles", "k", "-", "--if-value", "2"],
+        b"3",
+    );
+    assert_eq!(code(&value), 0, "{}", err(&value));
+    assert_eq!(out(&world.run(&["kv", "get", "profiles", "k"])), "3");
+}
+
+#[test]
 fn exit_codes_are_as_documented() {
     let world = World::new();
     let put = ["kv", "put", "profiles", "k", "v", "--level", "strong"];
@@ -217,16 +242,38 @@ fn exit_codes_are_as_documented() {
         "{}",
         err(&unknown)
     );
-    let nobody = hansa(world.folder.path())
-        .args(["kv", "get", "profiles", "k", "--endpoint", "127.0.0.1:1"])
-        .output()
-        .unwrap();
+    let nobody = nobody(&mut hansa(world.folder.path()));
     assert_eq!(code(&nobody), 5);
-    assert!(
-        err(&nobody).contains("cargo run --release -- demo"),
-        "{}",
-        err(&nobody)
-    );
+}
+
+/// Asks where nobody answers.
+fn nobody(command: &mut Command) -> Output {
+    let get = ["kv", "get", "profiles", "k", "--endpoint", "127.0.0.1:1"];
+    command.args(get).output().unwrap()
+}
+
+#[test]
+fn the_next_step_works_as_it_is_printed() {
+    let program = env!("CARGO_BIN_EXE_hansa");
+    let folder = tempfile::tempdir().unwrap();
+    let says = |output: &Output, words: &str| {
+        let line = format!("start a cluster (`{words} demo`)");
+        assert!(err(output).contains(&line), "{line}: {}", err(output));
+    };
+    // Where the file lies is no good reason to name cargo outside of the repository.
+    says(&nobody(&mut hansa(folder.path())), program);
+    let bin = Path::new(program).parent().unwrap();
+    says(&nobody(hansa(folder.path()).env("PATH", bin)), "hansa");
+    // The target folder may lie elsewhere.
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = here.join("../..").canonicalize().unwrap();
+    if bin.starts_with(root.join("target")) {
+        says(&nobody(&mut hansa(here)), "cargo run --release --");
+    }
+    std::os::unix::fs::symlink(program, folder.path().join("hansa")).unwrap();
+    let mut linked = Command::new("./hansa");
+    linked.env_clear().current_dir(folder.path());
+    says(&nobody(&mut linked), "./hansa");
 }
 
 #[test]
@@ -326,6 +373,12 @@ fn lists_come_whole_or_up_to_a_limit() {
         out(&world.run(&["kv", "members", "carts", "alice"])),
         "a\nb\\tc\nd\n"
     );
+    world.run(&["kv", "add", "carts", "bob", "b\\tc"]);
+    assert_eq!(
+        out(&world.run(&["kv", "members", "carts", "bob"])),
+        "b\\\\tc\n",
+        "not as a tab looks"
+    );
     let two = world.run(&[
         "kv", "members", "carts", "alice", "--limit", "2", "-o", "jsonl",
     ]);
@@ -342,6 +395,22 @@ fn lists_come_whole_or_up_to_a_limit() {
         code(&world.run(&["kv", "scan", "profiles", "--level", "strong"])),
         3
     );
+}
+
+#[test]
+fn the_receipt_of_a_list_counts_every_page() {
+    let world = World::new();
+    let line = |element: u32| {
+        format!(
+            "{{\"keyspace\":\"carts\",\"key\":\"k\",\"op\":\"add\",\"element\":\"{element:04}\"}}\n"
+        )
+    };
+    let lines: String = (0..1001).map(line).collect();
+    world.fed(&["kv", "import", "-"], lines.as_bytes());
+    let listed = world.run(&["kv", "members", "carts", "k", "-o", "json"]);
+    let listed = json(out(&listed));
+    assert_eq!(listed["rows"].as_array().unwrap().len(), 1001);
+    assert_eq!(listed["receipt"]["attempts"], 2, "one for each page");
 }
 
 #[test]
@@ -365,14 +434,23 @@ fn an_export_is_an_import() {
 }
 
 #[test]
-fn an_import_stops_at_the_first_wrong_line_and_names_it() {
+fn an_import_stops_at_the_first_wrong_line_and_says_what_was_applied() {
     let world = World::new();
     let good = r#"{"keyspace":"profiles","key":"k","op":"put","value":"v","home":"us-east"}"#;
     let input = format!("{good}\n\n{{\"keyspace\":\"profiles\"}}\n{good}\n");
     let stopped = world.fed(&["kv", "import", "-"], input.as_bytes());
-    assert_eq!(code(&stopped), 2);
-    assert!(err(&stopped).contains("line 3"), "{}", err(&stopped));
+    assert_eq!(code(&stopped), 6, "{}", err(&stopped));
+    for part in [
+        "line 3",
+        "applied: partly",
+        "1 applied, 1 not applied (line 3), read up to line 3",
+    ] {
+        assert!(err(&stopped).contains(part), "{}", err(&stopped));
+    }
     assert_eq!(world.cluster.executed(), 1);
+    let nothing = world.fed(&["kv", "import", "-"], b"{\"keyspace\":\"profiles\"}\n");
+    assert_eq!(code(&nothing), 2);
+    assert!(err(&nothing).contains("applied: no"), "{}", err(&nothing));
     let wrong = r#"{"keyspace":"nowhere","key":"k","op":"put","value":"v"}"#;
     let refused = world.fed(&["kv", "import", "-"], wrong.as_bytes());
     assert_eq!(code(&refused), 3);
@@ -380,6 +458,136 @@ fn an_import_stops_at_the_first_wrong_line_and_names_it() {
         err(&refused).contains("line 1: UNKNOWN_KEYSPACE"),
         "{}",
         err(&refused)
+    );
+}
+
+#[test]
+fn a_refused_line_of_an_import_hides_no_unknown_one() {
+    let world = World::new();
+    world.refuse("QUORUM_UNREACHABLE", Applied::No);
+    world.refuse("UNKNOWN_OUTCOME", Applied::Maybe);
+    let line = |key: &str| {
+        format!("{{\"keyspace\":\"stock\",\"key\":\"{key}\",\"op\":\"incr\",\"amount\":1}}\n")
+    };
+    let input = line("a") + &line("b") + &line("c");
+    // Whichever line meets which fault: one each.
+    let arguments = ["kv", "import", "-", "--level", "strong", "-o", "json"];
+    let stopped = world.fed(&arguments, input.as_bytes());
+    assert_eq!(code(&stopped), 4, "{}", err(&stopped));
+    let error = &json(err(&stopped))["error"];
+    assert_eq!(
+        (&error["reason"], &error["applied"]),
+        (&"UNKNOWN_OUTCOME".into(), &"maybe".into())
+    );
+    let lines = &error["lines"];
+    assert_eq!((&lines["applied"], &lines["last"]), (&1.into(), &3.into()));
+    for list in ["not_applied", "maybe"] {
+        assert_eq!(lines[list].as_array().unwrap().len(), 1, "{lines}");
+    }
+    assert_eq!(world.cluster.executed(), 1);
+}
+
+#[test]
+fn a_write_that_can_not_be_reported_was_applied_all_the_same() {
+    let world = World::new();
+    let full = || fs::File::create("/dev/full").unwrap();
+    let put = ["kv", "put", "profiles", "k", "v", "-o", "json"];
+    let untold = world.command(&put).stdout(full()).output().unwrap();
+    assert_eq!(code(&untold), 6, "{}", err(&untold));
+    let error = &json(err(&untold))["error"];
+    assert_eq!(error["applied"], "yes");
+    assert_eq!(error["exit_code"], 6);
+    assert_eq!(world.cluster.executed(), 1);
+    let file = world.folder.path().join("lines");
+    fs::write(
+        &file,
+        r#"{"keyspace":"profiles","key":"k","op":"put","value":"v"}"#,
+    )
+    .unwrap();
+    let import = ["kv", "import", "lines"];
+    let untold = world.command(&import).stdout(full()).output().unwrap();
+    assert_eq!(code(&untold), 6, "{}", err(&untold));
+    assert!(err(&untold).contains("applied: yes"), "{}", err(&untold));
+    let get = ["kv", "get", "profiles", "k"];
+    let unread = world.command(&get).stdout(full()).output().unwrap();
+    assert_eq!(code(&unread), 2, "{}", err(&unread));
+    // Not a panic, and the code says what could not be said.
+    let gone = ["kv", "get", "profiles", "gone"];
+    let missing = world.command(&gone).stderr(full()).output().unwrap();
+    assert_eq!(code(&missing), 1);
+}
+
+/// Runs a write whose session can be stored before it and no more after it: no file of the command
+/// may grow once the node has seen the write.
+fn run_without_storing(world: &World, fault: Fault, arguments: &[&str]) -> Output {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    world.cluster.nodes[1].fault(fault);
+    let before = world.cluster.seen().len();
+    let plain = world.command(arguments);
+    let mut command = Command::new("sh");
+    // Beyond the limit a write fails, as on a full disk, instead of ending the process.
+    command
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(plain.get_program())
+        .args(plain.get_args())
+        .env_clear()
+        .envs(
+            plain
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .current_dir(world.folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    while world.cluster.seen().len() == before {
+        std::thread::yield_now();
+    }
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    prlimit(Some(Pid::from_child(&child)), Resource::Fsize, none).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_session_that_can_not_be_stored_hides_no_outcome() {
+    let world = World::new();
+    let put = [
+        "kv",
+        "put",
+        "profiles",
+        "k",
+        "v",
+        "--session",
+        "s",
+        "--timeout",
+        "2s",
+        "-o",
+        "json",
+    ];
+    let late = Fault::Delay(Duration::from_secs(1));
+    let done = run_without_storing(&world, late, &put);
+    assert_eq!(code(&done), 6, "{}", err(&done));
+    let error = &json(err(&done))["error"];
+    assert_eq!(error["applied"], "yes");
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .contains("session s: not stored")
+    );
+    assert!(!json(out(&done))["etag"].is_null(), "{}", out(&done));
+    let unknown = run_without_storing(&world, Fault::Silence, &put);
+    assert_eq!(code(&unknown), 4, "{}", err(&unknown));
+    let error = &json(err(&unknown))["error"];
+    assert_eq!(error["applied"], "maybe");
+    assert!(
+        error["besides"]
+            .as_str()
+            .unwrap()
+            .contains("session s: not stored")
     );
 }
 

@@ -85,10 +85,36 @@ pub(crate) type Layers = (&'static str, &'static [&'static [&'static str]]);
 /// The layers of each crate that declares them. Every crate is checked for cycles, named here or
 /// not.
 pub(crate) const LAYERS: &[Layers] = &[
-    // For example: &[&["key", "clock", "version"], &["value", "token"], &["effect", "port"],
-    // &["replica"]].
-    ("hansa-consistency", &[]),
-    ("hansa-node", &[]),
+    (
+        "hansa-consistency",
+        &[
+            &["limits", "rules"],
+            // Names and orders.
+            &["clock", "codec", "key", "version"],
+            // Who has seen what, who must agree, where it lies.
+            &["layout", "quorum", "session", "topology"],
+            // What is stored.
+            &["record", "value"],
+            &["register"],
+            // The borders.
+            &["message", "request"],
+            &["effect", "event", "port"],
+            &["replica"],
+        ],
+    ),
+    (
+        "hansa-node",
+        &[
+            &["limits"],
+            &["identity", "store"],
+            &["driver", "settings"],
+            &["metrics", "open", "telemetry"],
+            // The peers' links speak what the services understand.
+            &["grpc"],
+            &["peers"],
+            &["server"],
+        ],
+    ),
 ];
 
 /// Every package the pure core may be built from. None of them has a clock, a thread, a socket or a

@@ -302,36 +302,46 @@ fn files_have_eight_hundred_lines_without_tests() {
 const UP: &str = "consistency/src/replica.rs";
 const DOWN: &str = "consistency/src/key.rs";
 
+/// What the rule on modules says where no crate has layers.
+fn cycles_told(planted: &[(&str, &str)]) -> Vec<Violation> {
+    let (_folder, tree) = plant(planted);
+    modules::check(&Sources::parse(&tree).0, &[])
+}
+
+fn cycles(planted: &[(&str, &str)]) -> Vec<String> {
+    short(cycles_told(planted))
+}
+
 #[test]
 fn modules_that_use_each_other() {
     let cycle = [format!("{DOWN}:1: module-arrows")];
     // By its path, through a re-export of the root, from below, in a group, in a macro call.
     assert_eq!(
-        found(&[(DOWN, "use crate::replica::Replica; pub struct Key;")]),
+        cycles(&[(DOWN, "use crate::replica::Replica; pub struct Key;")]),
         cycle
     );
     assert_eq!(
-        found(&[(DOWN, "use super::replica; pub struct Key;")]),
+        cycles(&[(DOWN, "use super::replica; pub struct Key;")]),
         cycle
     );
     assert_eq!(
-        found(&[(
+        cycles(&[(
             DOWN,
             "use crate::{key, replica::{self, Replica}}; pub struct Key;"
         )]),
         cycle
     );
     assert_eq!(
-        found(&[(DOWN, "fn a() { assert!(crate::replica::ok()); }")]),
+        cycles(&[(DOWN, "fn a() { assert!(crate::replica::ok()); }")]),
         cycle
     );
     assert_eq!(
-        found(&[(DOWN, "mod inner { use super::super::replica; }")]),
+        cycles(&[(DOWN, "mod inner { use super::super::replica; }")]),
         cycle
     );
     let child = "consistency/src/key/part.rs";
     assert_eq!(
-        found(&[(child, "use super::{Key, super::replica};")]),
+        cycles(&[(child, "use super::{Key, super::replica};")]),
         [format!("{child}:1: module-arrows")],
         "a module and its children count as one"
     );
@@ -365,12 +375,11 @@ fn arrows_one_way_and_inside_of_a_module_are_fine() {
 
 #[test]
 fn a_long_cycle_is_told_once_with_its_way() {
-    let (_folder, tree) = plant(&[
+    let violations = cycles_told(&[
         ("consistency/src/a.rs", "use crate::b;"),
         ("consistency/src/b.rs", "\nuse crate::c;"),
         ("consistency/src/c.rs", "\n\nuse crate::a;"),
     ]);
-    let violations = check_files(&tree);
     assert_eq!(violations.len(), 1);
     let expected = "consistency/src/a.rs:1: module-arrows: cycle a -> b -> c -> a \
                     (consistency/src/a.rs:1, consistency/src/b.rs:2, consistency/src/c.rs:3)";
@@ -407,6 +416,58 @@ fn layers() {
         judge((name, &[&["replica"]])),
         [format!("{DOWN}:1: module-arrows")]
     );
+}
+
+#[test]
+fn the_core_and_the_node_keep_to_their_layers() {
+    let version = "consistency/src/version.rs";
+    assert_eq!(
+        found(&[
+            (version, "\nuse crate::request;"),
+            ("consistency/src/request.rs", "")
+        ]),
+        [format!("{version}:2: module-arrows")]
+    );
+    let unknown = "consistency/src/helpers.rs";
+    assert_eq!(
+        found(&[(unknown, "")]),
+        [format!("{unknown}:1: module-arrows")],
+        "a new module needs a layer"
+    );
+    let store = "node/src/store.rs";
+    let node = [
+        ("node/Cargo.toml", "[package]\nname = \"hansa-node\"\n"),
+        ("node/src/server.rs", "use crate::store;"),
+        ("node/src/driver.rs", "use crate::store;"),
+    ];
+    assert_eq!(found(&[&node[..], &[(store, "")]].concat()), [""; 0]);
+    assert_eq!(
+        found(
+            &[
+                &node[..],
+                &[
+                    (store, "use crate::settings;"),
+                    ("node/src/settings.rs", "")
+                ]
+            ]
+            .concat()
+        ),
+        [format!("{store}:1: module-arrows")]
+    );
+}
+
+#[test]
+fn a_module_stands_in_one_layer() {
+    for (package, layers) in arrows::LAYERS {
+        let mut modules = layers.concat();
+        modules.sort_unstable();
+        let count = modules.len();
+        modules.dedup();
+        assert!(
+            count > 0 && modules.len() == count,
+            "{package}: {modules:?}"
+        );
+    }
 }
 
 // Purity.

@@ -1,7 +1,7 @@
 //! The history of a smoke run: JSON lines as `docs/history-format.md` describes them.
 //!
 //! The harness has the same format as Rust types. This binary does not depend on the harness, so the
-//! fields are written down once more here; a checker that reads both keeps them equal.
+//! fields are written down once more here; a test holds them against that page.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
@@ -203,6 +203,8 @@ impl History {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -228,6 +230,75 @@ mod tests {
              \"complete_ns\":5,\"status\":\"ok\",\"etag\":\"00ff\"}"
         );
         assert!(lines[0].contains("\"op\":\"nemesis\",\"value\":\"cut ap-northeast\""));
+    }
+
+    /// The names in the first column of the table below a heading.
+    fn names_below(page: &str, heading: &str) -> BTreeSet<String> {
+        let (_, below) = page.split_once(&format!("\n## {heading}\n")).unwrap();
+        let (section, _) = below.split_once("\n## ").unwrap();
+        let rows = section.lines().filter(|line| line.starts_with("| `"));
+        let names = rows.flat_map(|row| {
+            let column = row.split('|').nth(1).unwrap_or_default();
+            column.split('`').skip(1).step_by(2).map(str::to_owned)
+        });
+        names.collect()
+    }
+
+    #[test]
+    fn every_field_and_operation_stands_in_the_format() {
+        let page = include_str!("../../../../docs/history-format.md");
+        let text = || Some("x".to_owned());
+        let line = Line {
+            session: text(),
+            region: Some("us-east"),
+            node: text(),
+            key: text(),
+            value: Some("v".into()),
+            level: Some("strong"),
+            error: text(),
+            etag: text(),
+            token_in: text(),
+            token_out: text(),
+            receipt: Some(serde_json::json!({})),
+            ..Line::event(Op::Put, 1)
+        };
+        let whole = Whole {
+            run: "r",
+            seed: 1,
+            line: &line,
+        };
+        let fields = names_below(page, "Fields");
+        let written = serde_json::to_value(whole).unwrap();
+        for field in written.as_object().unwrap().keys() {
+            assert!(fields.contains(field), "{field} is not in {fields:?}");
+        }
+        let operations = names_below(page, "Operations");
+        let written = [
+            Op::Put,
+            Op::Get,
+            Op::Delete,
+            Op::Cas,
+            Op::Incr,
+            Op::Read,
+            Op::Add,
+            Op::Remove,
+            Op::Contains,
+            Op::Final,
+            Op::Digest,
+            Op::Nemesis,
+        ];
+        for op in written {
+            let name = serde_json::to_value(op).unwrap();
+            let name = name.as_str().unwrap();
+            assert!(operations.contains(name), "{name} is not in {operations:?}");
+        }
+        for status in [Status::Ok, Status::Fail, Status::Info] {
+            let name = serde_json::to_value(status).unwrap();
+            assert!(
+                page.contains(&format!("`{}`: ", name.as_str().unwrap())),
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `members` and `scan`: page by page to the end or the limit.
 
-use hansa_client::{Key, Page, Paged, Pages, Row};
+use hansa_client::{Key, Page, Paged, Pages, Receipt, Row};
 use serde_json::{Map, Value as Json};
 
 use crate::args::KeyArgs;
@@ -106,12 +106,12 @@ async fn list<R: Paged, T>(
     work: &Work<'_>,
     mut pages: Pages<R>,
     limit: Option<usize>,
-    take: impl Fn(R) -> (Vec<T>, hansa_client::Receipt),
+    take: impl Fn(R) -> (Vec<T>, Receipt),
     shape: Shape<'_, T>,
 ) -> Result<Code, Failure> {
     let limit = limit.unwrap_or(usize::MAX);
     let (mut count, mut kept, mut rows) = (0, Vec::new(), Vec::new());
-    let mut last = None;
+    let mut joined = None;
     while count < limit
         && let Some(page) = pages.next().await
     {
@@ -132,19 +132,93 @@ async fn list<R: Paged, T>(
             // The widths of a table's columns depend on all of its rows.
             Style::Table => rows.extend(items.iter().map(shape.show)),
         }
-        last = Some(page_receipt);
+        joined = Some(match joined {
+            Some(before) => join(before, page_receipt),
+            None => page_receipt,
+        });
     }
     match work.output.style {
         Style::Json => {
-            let receipt = last.as_ref().map(receipt);
+            let receipt = joined.as_ref().map(receipt);
             let whole = serde_json::json!({"rows": kept, "receipt": receipt});
             work.output.json(&whole)?;
         }
         Style::Table => work.output.rows(shape.head, &rows)?,
         _ => {}
     }
-    if let Some(receipt) = &last {
+    if let Some(receipt) = &joined {
         work.output.explain(work.global.explain, receipt);
     }
     Ok(Code::Ok)
+}
+
+/// What all pages together cost and are worth: as stale as the stalest, as dear as their sum. The
+/// node named is the one that served the last.
+fn join(before: Receipt, page: Receipt) -> Receipt {
+    let union = |mut names: Vec<String>, more: Vec<String>| {
+        for name in more {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    };
+    Receipt {
+        level: page.level,
+        // One page of unknown staleness makes the whole unknown.
+        staleness: before.staleness.zip(page.staleness).map(|(a, b)| a.max(b)),
+        served_by: page.served_by,
+        served_in: page.served_in,
+        replicas: union(before.replicas, page.replicas),
+        regions: union(before.regions, page.regions),
+        durable_regions: union(before.durable_regions, page.durable_regions),
+        wan_round_trips: before.wan_round_trips.saturating_add(page.wan_round_trips),
+        absorbed: before.absorbed || page.absorbed,
+        merged: before.merged || page.merged,
+        forwarded_to: page.forwarded_to.or(before.forwarded_to),
+        epoch: before.epoch.max(page.epoch),
+        attempts: before.attempts.saturating_add(page.attempts),
+        elapsed: before.elapsed.saturating_add(page.elapsed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hansa_client::Consistency;
+
+    use super::*;
+
+    fn receipt(region: &str, staleness: Option<u64>, wan_round_trips: u32) -> Receipt {
+        Receipt {
+            level: Consistency::Eventual,
+            staleness: staleness.map(Duration::from_millis),
+            served_by: format!("{region}-1"),
+            served_in: region.to_owned(),
+            replicas: vec![format!("{region}-1")],
+            regions: vec![region.to_owned()],
+            durable_regions: Vec::new(),
+            wan_round_trips,
+            absorbed: false,
+            merged: wan_round_trips == 0,
+            forwarded_to: None,
+            epoch: 1,
+            attempts: 1,
+            elapsed: Duration::from_millis(2),
+        }
+    }
+
+    #[test]
+    fn the_pages_of_a_list_have_one_receipt() {
+        let first = receipt("us-east", Some(9), 1);
+        let whole = join(first.clone(), receipt("eu-central", Some(7), 0));
+        let whole = join(whole, receipt("us-east", Some(1), 2));
+        assert_eq!(whole.staleness, Some(Duration::from_millis(9)));
+        assert_eq!((whole.wan_round_trips, whole.attempts), (3, 3));
+        assert_eq!(whole.regions, ["us-east", "eu-central"]);
+        assert_eq!(whole.elapsed, Duration::from_millis(6));
+        assert!(whole.merged && !whole.absorbed);
+        assert_eq!(join(first, receipt("us-east", None, 0)).staleness, None);
+    }
 }

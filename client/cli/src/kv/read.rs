@@ -1,10 +1,12 @@
 //! `get` and `contains`.
 
+use std::io::{self, Write as _};
+
 use hansa_client::Value;
 use serde_json::{Map, json};
 
 use crate::args::{ElementArgs, KeyArgs};
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, told};
 use crate::output::{put_bytes, put_value, receipt};
 
 use super::{Work, call};
@@ -15,7 +17,7 @@ pub(super) async fn get(work: &Work<'_>, args: KeyArgs) -> Result<Code, Failure>
     let got = call!(work, get(&args.keyspace, key.clone())).await?;
     work.output.explain(work.global.explain, &got.receipt);
     let found = got.found.value.is_some();
-    if work.output.is_json() {
+    let printed = if work.output.is_json() {
         let mut object = Map::new();
         object.insert("keyspace".to_owned(), args.keyspace.into());
         put_bytes(&mut object, "key", &key.partition);
@@ -28,16 +30,20 @@ pub(super) async fn get(work: &Work<'_>, args: KeyArgs) -> Result<Code, Failure>
         }
         object.insert("etag".to_owned(), got.found.etag.to_string().into());
         object.insert("receipt".to_owned(), receipt(&got.receipt));
-        work.output.json(&object.into())?;
+        work.output.json(&object.into())
     } else {
         match got.found.value {
-            Some(Value::Bytes(bytes)) => work.output.value(&work.encoding.encode(&bytes))?,
-            Some(Value::Total(total)) => work.output.value(format!("{total}\n").as_bytes())?,
-            Some(Value::Member) => work.output.value(b"member\n")?,
-            None => eprintln!("not found"),
+            Some(Value::Bytes(bytes)) => work.output.value(&work.encoding.encode(&bytes)),
+            Some(Value::Total(total)) => work.output.value(format!("{total}\n").as_bytes()),
+            Some(Value::Member) => work.output.value(b"member\n"),
+            None => {
+                // The exit code says it, too.
+                let _ = writeln!(io::stderr(), "not found");
+                Ok(())
+            }
         }
-    }
-    Ok(if found { Code::Ok } else { Code::No })
+    };
+    told(printed, if found { Code::Ok } else { Code::No })
 }
 
 /// `yes` or `no`, and the exit code.
@@ -46,13 +52,13 @@ pub(super) async fn contains(work: &Work<'_>, args: ElementArgs) -> Result<Code,
     let element = work.bytes(&args.element)?;
     let reply = call!(work, contains(&args.key.keyspace, key, element)).await?;
     work.output.explain(work.global.explain, &reply.receipt);
-    if work.output.is_json() {
+    let printed = if work.output.is_json() {
         let receipt = receipt(&reply.receipt);
         let shown = json!({"member": reply.member, "receipt": receipt});
-        work.output.json(&shown)?;
+        work.output.json(&shown)
     } else {
         work.output
-            .value(if reply.member { b"yes\n" } else { b"no\n" })?;
-    }
-    Ok(if reply.member { Code::Ok } else { Code::No })
+            .value(if reply.member { b"yes\n" } else { b"no\n" })
+    };
+    told(printed, if reply.member { Code::Ok } else { Code::No })
 }

@@ -4,7 +4,7 @@ use hansa_client::{Etag, Expect, Written};
 use serde_json::json;
 
 use crate::args::{ElementArgs, KeyArgs, ValueArgs};
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, told};
 use crate::output::receipt;
 
 use super::{Work, call};
@@ -87,18 +87,18 @@ pub(super) async fn remove(work: &Work<'_>, args: ElementArgs) -> Result<Code, F
 /// A counter's new value, else the row's new version.
 fn done(work: &Work<'_>, written: &Written) -> Result<Code, Failure> {
     work.output.explain(work.global.explain, &written.receipt);
-    if work.output.is_json() {
+    let printed = if work.output.is_json() {
         work.output.json(&json!({
             "etag": written.etag.to_string(),
             "total": written.total,
             "receipt": receipt(&written.receipt),
-        }))?;
+        }))
     } else {
         let line = match written.total {
             Some(total) => format!("{total}\n"),
             None => format!("ok {}\n", written.etag),
         };
-        work.output.value(line.as_bytes())?;
-    }
-    Ok(Code::Ok)
+        work.output.value(line.as_bytes())
+    };
+    told(printed.map_err(Failure::afterwards), Code::Ok)
 }
