@@ -22,6 +22,8 @@ use super::{Replica, Timer, local};
 pub(super) struct StrongRead {
     job: JobId,
     row: Row,
+    /// What this node had accepted when it asked: answers leave that value out.
+    had: (Ballot, Option<Arc<StrongValue>>),
     reading: Reading,
     /// The unproven value that is being sent again.
     helped: Option<Helped>,
@@ -78,9 +80,11 @@ impl Replica {
         let until =
             turn.now.monotonic + self.attempt_patience(turn.now.monotonic, row.shard(), attempts);
         self.set_timer(until, Timer::Read(round));
+        let have = slot.accepted;
         let read = StrongRead {
             job: id,
             row: row.clone(),
+            had: (have, slot.value),
             reading: Reading::default(),
             helped: None,
             round_trips: 1,
@@ -89,7 +93,6 @@ impl Replica {
         };
         self.reads.insert(round, read);
         let vote = self.vote(&row, round);
-        let have = slot.accepted;
         self.ask_voters(turn, row.shard(), |_| Message::Read {
             vote: vote.clone(),
             have,
@@ -111,7 +114,6 @@ impl Replica {
         vote: &Vote,
         mut answer: ReadAnswer,
     ) {
-        let own = self.load_slot(turn, &vote.row).unwrap_or_default();
         let Some(voters) = self.shards.get(&vote.row.shard()).map(|h| h.voters.clone()) else {
             return;
         };
@@ -122,16 +124,12 @@ impl Replica {
             return;
         }
         if answer.value.is_none() && answer.accepted > Ballot::ZERO {
-            if answer.accepted != own.accepted {
-                // Our own value has moved on since we asked: ask again.
-                self.restart_read(turn, vote.round);
+            // Left out because this node had it when it asked; meanwhile it may have accepted others.
+            if answer.accepted != read.had.0 {
                 return;
             }
-            answer.value = own.value;
+            answer.value.clone_from(&read.had.1);
         }
-        let Some(read) = self.reads.get_mut(&vote.round) else {
-            return;
-        };
         match read.reading.answer(from, answer, &voters, self.rules) {
             Decision::Wait => {}
             Decision::Chosen(ballot, value) => self.finish_read(turn, vote.round, ballot, &value),
