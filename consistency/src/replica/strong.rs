@@ -492,8 +492,6 @@ impl Replica {
         group: &Group,
         proposal: &Proposal,
     ) -> Vec<(JobId, Result<Reply, Refusal>)> {
-        let receipt =
-            self.strong_receipt(row, &proposal.votes, group.round_trips, proposal.absorbed);
         let hlc = self.reply_hlc(turn);
         let mut results = Vec::new();
         for (id, outcome) in group.jobs.iter().zip(&proposal.outcomes) {
@@ -502,8 +500,8 @@ impl Replica {
             };
             let mut context = job.request.context.clone();
             context.join(&proposal.value.deps);
-            let mut receipt = receipt.clone();
-            receipt.wan_round_trips += job.round_trips;
+            let trips = group.round_trips.saturating_add(job.round_trips);
+            let receipt = self.strong_receipt(row, &proposal.votes, trips, proposal.absorbed);
             let result = answer(outcome, &proposal.value, &context).map(|answer| Reply {
                 answer,
                 level: Level::Strong,
