@@ -13,7 +13,7 @@ use crate::request::{Answer, Level, Reason, Reply};
 use crate::version::Ballot;
 
 use super::jobs::JobId;
-use super::strong::REGION_GONE;
+use super::reach::REGION_GONE;
 use super::turn::Turn;
 use super::{Replica, Timer, local};
 
@@ -56,15 +56,14 @@ impl Replica {
     }
 
     fn begin_read_again(&mut self, turn: &mut Turn<'_>, id: JobId, row: Row, attempts: u32) {
-        let slot = match self.load_slot(turn, &row) {
-            Ok(slot) => slot,
+        let (slot, record) = match self.load_row(turn, &row) {
+            Ok(loaded) => loaded,
             Err(damage) => {
                 let refusal = self.meet_damage(turn, damage);
                 self.finish(turn, id, Err(refusal));
                 return;
             }
         };
-        let record = self.record(turn, &row).ok().flatten();
         let behind = record.is_some_and(|record| {
             let lacks = slot
                 .value
@@ -233,10 +232,11 @@ impl Replica {
         ballot: Ballot,
         value: &StrongValue,
     ) {
-        let Some(row) = self.reads.get(&round).map(|read| read.row.clone()) else {
+        let Some(read) = self.reads.get(&round) else {
             return;
         };
-        let own = self.own_eventual(turn, &row);
+        let record = self.record(turn, &read.row);
+        let own = record.as_ref().ok().and_then(Option::as_ref);
         let lacks = own.is_some_and(|own| value.lacks(&own.state));
         if lacks && !self.reads_without_absorbing() {
             self.propose_read(turn, round);
@@ -244,6 +244,14 @@ impl Replica {
         }
         let Some(read) = self.reads.remove(&round) else {
             return;
+        };
+        let record = match record {
+            Ok(record) => record,
+            Err(damage) => {
+                let refusal = self.meet_damage(turn, damage);
+                self.finish(turn, read.job, Err(refusal));
+                return;
+            }
         };
         let Some(job) = self.jobs.get(&read.job) else {
             return;
@@ -273,7 +281,6 @@ impl Replica {
             receipt: self.strong_receipt(&read.row, &voted, trips, false),
         };
         reply.receipt.durable_regions.clear();
-        let record = self.record(turn, &read.row).ok().flatten();
         match record.filter(|record| record.chosen >= ballot) {
             // Some applied entry carries this ballot or a later one: the row's context names it.
             Some(record) => {
