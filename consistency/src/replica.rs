@@ -18,7 +18,7 @@
 //! | `strong` | the coordinator of strong operations: groups, ballots, backoff |
 //! | `strong_read` | the coordinator of strong reads |
 //! | `votes` | the acceptor; shard epochs |
-//! | `reach` | whether and how fast a quorum answers |
+//! | `reach` | whether and how fast a quorum answers; refusing what it does not |
 //! | `start` | may this start vote? |
 //! | `settle` | accepted values nobody finished |
 //! | `status` | what operators see |

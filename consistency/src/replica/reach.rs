@@ -1,12 +1,24 @@
-//! Whether and how fast a quorum answers, as this replica sees it.
+//! Whether and how fast a quorum answers, as this replica sees it, and what is refused when it does not.
 
 use std::time::Duration;
 
-use crate::key::{NodeId, ShardId};
+use crate::key::{NodeId, Row, ShardId};
 use crate::limits::{ATTEMPT_MS_MIN, ATTEMPT_ROUND_TRIPS};
 use crate::quorum::majority;
+use crate::request::{Reason, Refusal};
 
-use super::{Replica, Standing};
+use super::jobs::JobId;
+use super::turn::Turn;
+use super::{Replica, Standing, local};
+
+/// Why a strong operation is refused whose quorum does not answer.
+pub(super) const UNREACHABLE: &str = "no majority of regions is reachable from this node; \
+     retry in another region, or use level session or eventual";
+const UNREACHABLE_BEGUN: &str = "the majorities it needs became unreachable while the operation was \
+     under way; retry with the same request id in another region";
+/// Why a strong operation is refused whose quorum answers, but not the region that must log it.
+pub(super) const REGION_GONE: &str = "no majority of this region's replicas of the key is reachable, \
+     and the outcome must be logged here; nothing was applied: retry in another region";
 
 impl Replica {
     /// Whether everybody answers whom a strong operation needs: a quorum that votes, and the majority
@@ -77,5 +89,33 @@ impl Replica {
     ) -> Duration {
         let round_trips = self.quorum_round_trip(now, shard) * ATTEMPT_ROUND_TRIPS;
         round_trips.max(Duration::from_millis(ATTEMPT_MS_MIN)) * 2u32.pow(attempts.min(3))
+    }
+
+    /// Refuses every strong request whose quorum is gone: at once, not at its deadline.
+    pub(super) fn refuse_unreachable(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.monotonic;
+        let rows: Vec<Row> = self
+            .coordinators
+            .keys()
+            .filter(|row| !self.quorum_reachable(now, row.shard()))
+            .cloned()
+            .collect();
+        let mut gone: Vec<JobId> = Vec::new();
+        for row in rows {
+            gone.extend(self.abandon(&row));
+        }
+        gone.extend(self.take_unreachable_reads(now));
+        for id in gone {
+            let Some(job) = self.jobs.get(&id) else {
+                continue;
+            };
+            let shard = local::shard_of(&job.request.command);
+            let refusal = match (self.may_be_applied(id), self.voters_reachable(now, shard)) {
+                (true, _) => Refusal::maybe_applied(Reason::QuorumUnreachable, UNREACHABLE_BEGUN),
+                (false, true) => Refusal::not_applied(Reason::QuorumUnreachable, REGION_GONE),
+                (false, false) => Refusal::not_applied(Reason::QuorumUnreachable, UNREACHABLE),
+            };
+            self.finish(turn, id, Err(refusal));
+        }
     }
 }

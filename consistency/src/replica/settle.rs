@@ -11,10 +11,11 @@ use std::time::Duration;
 use crate::clock::Now;
 use crate::codec::Encode;
 use crate::effect::Note;
-use crate::key::Row;
+use crate::key::{Row, ShardId};
 use crate::layout;
 use crate::limits::{DEADLINE_DEFAULT_MS, SETTLE_AFTER_MS, SETTLE_ROWS_PER_TICK};
 use crate::port::{Damaged, Family, Reader};
+use crate::record::Record;
 use crate::register::acceptor::Accepted;
 use crate::request::{Command, Level, Request};
 use crate::session::Context;
@@ -31,7 +32,7 @@ pub(super) struct Unsettled {
 }
 
 impl Unsettled {
-    /// Every accepted value is unsettled until its row shows otherwise.
+    /// Every accepted value is unsettled unless its row shows that its ballot or a later one is chosen.
     pub(super) fn load(reader: &dyn Reader, now: Now) -> Result<Unsettled, Damaged> {
         let mut unsettled = Unsettled::default();
         let mut failed = None;
@@ -52,7 +53,14 @@ impl Unsettled {
                 }
             }
         })?;
-        failed.map_or(Ok(unsettled), Err)
+        failed.map_or(Ok(()), Err)?;
+        unsettled.rows.retain(|row, (ballot, _)| {
+            // A damaged row costs a refill, not the start: it stays unsettled.
+            let record = reader.get(Family::Data, row.as_bytes()).ok().flatten();
+            let record = record.and_then(|bytes| Record::from_record(&bytes).ok());
+            record.is_none_or(|record| record.chosen < *ballot)
+        });
+        Ok(unsettled)
     }
 
     /// A value was accepted.
@@ -87,22 +95,33 @@ impl Replica {
         // Replicas take turns, so that as a rule one of them does the work.
         let turn_of = u64::from(self.me.node.0 % 8) * (SETTLE_AFTER_MS / 2);
         let patience = Duration::from_millis(SETTLE_AFTER_MS + turn_of);
+        // Rows whose quorum is gone must not take the places of those that can be settled.
+        let mut reachable: BTreeMap<ShardId, bool> = BTreeMap::new();
+        let mut may_settle = |shard: ShardId| {
+            let reached = || self.quorum_reachable(now, shard);
+            *reachable.entry(shard).or_insert_with(reached)
+        };
         let due: Vec<(Row, Ballot)> = self
             .unsettled
             .rows
             .iter()
-            .filter(|(_, (_, since))| now >= *since + patience)
+            .filter(|(row, (_, since))| now >= *since + patience && may_settle(row.shard()))
             .map(|(row, (ballot, _))| (row.clone(), *ballot))
             .take(SETTLE_ROWS_PER_TICK)
             .collect();
         for (row, ballot) in due {
-            let record = self.record(turn, &row).ok().flatten();
-            if record.is_some_and(|record| record.chosen >= ballot) {
-                self.unsettled.settle(&row, ballot);
-                continue;
-            }
-            if !self.quorum_reachable(now, row.shard()) {
-                continue;
+            match self.record(turn, &row) {
+                Ok(Some(record)) if record.chosen >= ballot => {
+                    self.unsettled.settle(&row, ballot);
+                    continue;
+                }
+                Ok(_) => {}
+                Err(damage) => {
+                    self.meet_damage(turn, damage);
+                    // Once its row is rebuilt it can be settled.
+                    self.unsettled.accepted(&row, ballot, now);
+                    continue;
+                }
             }
             turn.note(Note::Settled);
             self.unsettled.accepted(&row, ballot, now);

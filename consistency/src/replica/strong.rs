@@ -22,12 +22,13 @@ use crate::effect::Note;
 use crate::key::{NodeId, Row, ShardId};
 use crate::limits::{BACKOFF_MS_MAX, DEDUP_SESSIONS_MAX, GROUP_OPERATIONS_MAX, ROW_QUEUE_MAX};
 use crate::message::{Message, Vote};
+use crate::port::Damaged;
 use crate::quorum::Tally;
 use crate::record::{Change, Entry};
 use crate::register::proposer::Eventual;
 use crate::register::strong_value::Place;
 use crate::register::{Action, Attempt, Operation, Outcome, Promise, StrongValue};
-use crate::request::{Answer, Command, Level, Reason, Receipt, Refusal, Reply};
+use crate::request::{Answer, Applied, Command, Level, Reason, Receipt, Refusal, Reply};
 use crate::rules::Mutant;
 use crate::session::Context;
 use crate::topology::ValueType;
@@ -35,6 +36,7 @@ use crate::value::State;
 use crate::version::Ballot;
 
 use super::jobs::{JobId, Stage};
+use super::reach::{REGION_GONE, UNREACHABLE};
 use super::shard::Waiting;
 use super::turn::Turn;
 use super::{Replica, Timer, local};
@@ -331,7 +333,10 @@ impl Replica {
         ballot: Ballot,
         mut base: crate::register::Base,
     ) {
-        self.absorb_own(turn, row, &mut base);
+        if let Err(damage) = self.absorb_own(turn, row, &mut base) {
+            self.refuse_damaged(turn, row, damage);
+            return;
+        }
         // Whoever gave up meanwhile was told that nothing was applied.
         self.prune_group(row);
         if self
@@ -392,22 +397,28 @@ impl Replica {
     }
 
     /// Takes in what this coordinator has applied: its own promise need not be among the quorum's.
-    fn absorb_own(&self, turn: &mut Turn<'_>, row: &Row, base: &mut crate::register::Base) {
-        if let Some(own) = self.own_eventual(turn, row) {
+    fn absorb_own(
+        &self,
+        turn: &mut Turn<'_>,
+        row: &Row,
+        base: &mut crate::register::Base,
+    ) -> Result<(), Damaged> {
+        if let Some(own) = self.own_eventual(turn, row)? {
             base.absorb(&own, self.rules);
         }
         if base.absorbed {
             turn.note(Note::Absorbed);
         }
+        Ok(())
     }
 
     /// What this coordinator itself has applied to a row: a session may count on it.
-    pub(super) fn own_eventual(&self, turn: &Turn<'_>, row: &Row) -> Option<Eventual> {
-        let record = self.record(turn, row).ok().flatten()?;
-        Some(Eventual {
+    fn own_eventual(&self, turn: &Turn<'_>, row: &Row) -> Result<Option<Eventual>, Damaged> {
+        let record = self.record(turn, row)?;
+        Ok(record.map(|record| Eventual {
             context: record.context(),
             state: record.state,
-        })
+        }))
     }
 
     fn place(&mut self, turn: &Turn<'_>, row: &Row, ballot: Ballot) -> Place {
@@ -492,8 +503,6 @@ impl Replica {
         group: &Group,
         proposal: &Proposal,
     ) -> Vec<(JobId, Result<Reply, Refusal>)> {
-        let receipt =
-            self.strong_receipt(row, &proposal.votes, group.round_trips, proposal.absorbed);
         let hlc = self.reply_hlc(turn);
         let mut results = Vec::new();
         for (id, outcome) in group.jobs.iter().zip(&proposal.outcomes) {
@@ -502,8 +511,8 @@ impl Replica {
             };
             let mut context = job.request.context.clone();
             context.join(&proposal.value.deps);
-            let mut receipt = receipt.clone();
-            receipt.wan_round_trips += job.round_trips;
+            let trips = group.round_trips.saturating_add(job.round_trips);
+            let receipt = self.strong_receipt(row, &proposal.votes, trips, proposal.absorbed);
             let result = answer(outcome, &proposal.value, &context).map(|answer| Reply {
                 answer,
                 level: Level::Strong,
@@ -653,49 +662,42 @@ impl Replica {
         }
     }
 
-    /// Refuses every strong request whose quorum is gone: at once, not at its deadline.
-    pub(super) fn refuse_unreachable(&mut self, turn: &mut Turn<'_>) {
-        let now = turn.now.monotonic;
-        let rows: Vec<Row> = self
-            .coordinators
-            .keys()
-            .filter(|row| !self.quorum_reachable(now, row.shard()))
-            .cloned()
-            .collect();
-        let mut gone: Vec<JobId> = Vec::new();
-        for row in rows {
-            if let Some(coordinator) = self.coordinators.remove(&row) {
-                gone.extend(coordinator.queue);
-                if let Some(group) = coordinator.group {
-                    self.proposals.remove(&group.round);
-                    gone.extend(group.jobs);
-                }
-            }
-        }
-        gone.extend(self.take_unreachable_reads(now));
-        for id in gone {
-            let Some(job) = self.jobs.get(&id) else {
-                continue;
+    /// Refuses everything that runs and waits on a row whose record is damaged here: what rests on it
+    /// would be shown, or chosen, without what it held.
+    pub(super) fn refuse_damaged(&mut self, turn: &mut Turn<'_>, row: &Row, damage: Damaged) {
+        let refusal = self.meet_damage(turn, damage);
+        for id in self.abandon(row) {
+            let applied = match self.may_be_applied(id) {
+                true => Applied::Maybe,
+                false => Applied::No,
             };
-            let maybe = job.stage == Stage::Begun && !job.request.command.is_read();
-            let shard = local::shard_of(&job.request.command);
-            let refusal = match (maybe, self.voters_reachable(now, shard)) {
-                (true, _) => Refusal::maybe_applied(Reason::QuorumUnreachable, UNREACHABLE_BEGUN),
-                (false, true) => Refusal::not_applied(Reason::QuorumUnreachable, REGION_GONE),
-                (false, false) => Refusal::not_applied(Reason::QuorumUnreachable, UNREACHABLE),
+            let refusal = Refusal {
+                applied,
+                ..refusal.clone()
             };
             self.finish(turn, id, Err(refusal));
         }
     }
-}
 
-const UNREACHABLE: &str = "no majority of regions is reachable from this node; \
-     retry in another region, or use level session or eventual";
-const UNREACHABLE_BEGUN: &str = "the majorities it needs became unreachable while the operation was \
-     under way; retry with the same request id in another region";
-/// Why a strong operation is refused whose quorum answers, but not the region that must log it.
-pub(super) const REGION_GONE: &str = "no majority of this region's replicas of the key is reachable, \
-     and the outcome must be logged here; nothing was applied: retry in another region";
+    /// Closes a row's coordinator; who waited for it.
+    pub(super) fn abandon(&mut self, row: &Row) -> Vec<JobId> {
+        let Some(coordinator) = self.coordinators.remove(row) else {
+            return Vec::new();
+        };
+        let mut jobs = Vec::from(coordinator.queue);
+        if let Some(group) = coordinator.group {
+            self.proposals.remove(&group.round);
+            jobs.extend(group.jobs);
+        }
+        jobs
+    }
+
+    /// Whether a strong operation was proposed and may take effect.
+    pub(super) fn may_be_applied(&self, id: JobId) -> bool {
+        let job = self.jobs.get(&id);
+        job.is_some_and(|job| job.stage == Stage::Begun && !job.request.command.is_read())
+    }
+}
 
 fn operation_of(request: &crate::request::Request) -> Option<Operation> {
     let action = match &request.command {

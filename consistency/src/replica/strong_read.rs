@@ -13,7 +13,7 @@ use crate::request::{Answer, Level, Reason, Reply};
 use crate::version::Ballot;
 
 use super::jobs::JobId;
-use super::strong::REGION_GONE;
+use super::reach::REGION_GONE;
 use super::turn::Turn;
 use super::{Replica, Timer, local};
 
@@ -22,6 +22,8 @@ use super::{Replica, Timer, local};
 pub(super) struct StrongRead {
     job: JobId,
     row: Row,
+    /// What this node had accepted when it asked: answers leave that value out.
+    had: (Ballot, Option<Arc<StrongValue>>),
     reading: Reading,
     /// The unproven value that is being sent again.
     helped: Option<Helped>,
@@ -54,15 +56,14 @@ impl Replica {
     }
 
     fn begin_read_again(&mut self, turn: &mut Turn<'_>, id: JobId, row: Row, attempts: u32) {
-        let slot = match self.load_slot(turn, &row) {
-            Ok(slot) => slot,
+        let (slot, record) = match self.load_row(turn, &row) {
+            Ok(loaded) => loaded,
             Err(damage) => {
                 let refusal = self.meet_damage(turn, damage);
                 self.finish(turn, id, Err(refusal));
                 return;
             }
         };
-        let record = self.record(turn, &row).ok().flatten();
         let behind = record.is_some_and(|record| {
             let lacks = slot
                 .value
@@ -78,9 +79,11 @@ impl Replica {
         let until =
             turn.now.monotonic + self.attempt_patience(turn.now.monotonic, row.shard(), attempts);
         self.set_timer(until, Timer::Read(round));
+        let have = slot.accepted;
         let read = StrongRead {
             job: id,
             row: row.clone(),
+            had: (have, slot.value),
             reading: Reading::default(),
             helped: None,
             round_trips: 1,
@@ -89,7 +92,6 @@ impl Replica {
         };
         self.reads.insert(round, read);
         let vote = self.vote(&row, round);
-        let have = slot.accepted;
         self.ask_voters(turn, row.shard(), |_| Message::Read {
             vote: vote.clone(),
             have,
@@ -111,7 +113,6 @@ impl Replica {
         vote: &Vote,
         mut answer: ReadAnswer,
     ) {
-        let own = self.load_slot(turn, &vote.row).unwrap_or_default();
         let Some(voters) = self.shards.get(&vote.row.shard()).map(|h| h.voters.clone()) else {
             return;
         };
@@ -122,16 +123,12 @@ impl Replica {
             return;
         }
         if answer.value.is_none() && answer.accepted > Ballot::ZERO {
-            if answer.accepted != own.accepted {
-                // Our own value has moved on since we asked: ask again.
-                self.restart_read(turn, vote.round);
+            // Left out because this node had it when it asked; meanwhile it may have accepted others.
+            if answer.accepted != read.had.0 {
                 return;
             }
-            answer.value = own.value;
+            answer.value.clone_from(&read.had.1);
         }
-        let Some(read) = self.reads.get_mut(&vote.round) else {
-            return;
-        };
         match read.reading.answer(from, answer, &voters, self.rules) {
             Decision::Wait => {}
             Decision::Chosen(ballot, value) => self.finish_read(turn, vote.round, ballot, &value),
@@ -235,10 +232,11 @@ impl Replica {
         ballot: Ballot,
         value: &StrongValue,
     ) {
-        let Some(row) = self.reads.get(&round).map(|read| read.row.clone()) else {
+        let Some(read) = self.reads.get(&round) else {
             return;
         };
-        let own = self.own_eventual(turn, &row);
+        let record = self.record(turn, &read.row);
+        let own = record.as_ref().ok().and_then(Option::as_ref);
         let lacks = own.is_some_and(|own| value.lacks(&own.state));
         if lacks && !self.reads_without_absorbing() {
             self.propose_read(turn, round);
@@ -246,6 +244,14 @@ impl Replica {
         }
         let Some(read) = self.reads.remove(&round) else {
             return;
+        };
+        let record = match record {
+            Ok(record) => record,
+            Err(damage) => {
+                let refusal = self.meet_damage(turn, damage);
+                self.finish(turn, read.job, Err(refusal));
+                return;
+            }
         };
         let Some(job) = self.jobs.get(&read.job) else {
             return;
@@ -275,7 +281,6 @@ impl Replica {
             receipt: self.strong_receipt(&read.row, &voted, trips, false),
         };
         reply.receipt.durable_regions.clear();
-        let record = self.record(turn, &read.row).ok().flatten();
         match record.filter(|record| record.chosen >= ballot) {
             // Some applied entry carries this ballot or a later one: the row's context names it.
             Some(record) => {

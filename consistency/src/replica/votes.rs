@@ -153,9 +153,23 @@ impl Replica {
         })
     }
 
+    /// A row as the acceptor and the eventual view hold it.
+    pub(super) fn load_row(
+        &self,
+        turn: &Turn<'_>,
+        row: &Row,
+    ) -> Result<(Slot, Option<Record>), Damaged> {
+        Ok((self.load_slot(turn, row)?, self.record(turn, row)?))
+    }
+
     fn on_prepare(&mut self, turn: &mut Turn<'_>, from: NodeId, vote: Vote, ballot: Ballot) {
-        let mut slot = match self.load_slot(turn, &vote.row) {
-            Ok(slot) => slot,
+        let (mut slot, record) = match self.load_row(turn, &vote.row) {
+            Ok(loaded) => loaded,
+            // A promise that is silent about the view would pass for one that holds nothing.
+            Err(damage) if from == self.me.node => {
+                self.refuse_damaged(turn, &vote.row, damage);
+                return;
+            }
             Err(damage) => {
                 self.meet_damage(turn, damage);
                 return;
@@ -169,14 +183,13 @@ impl Replica {
                     let key = layout::slot(&vote.row, layout::PROMISED);
                     turn.store(Family::Slot, key, &ballot);
                 }
-                let eventual = self.eventual_beyond(turn, &vote.row, &slot);
                 Message::Promised {
                     vote,
                     ballot,
                     promise: Promise {
                         accepted: slot.accepted,
+                        eventual: unreported(record, &slot),
                         value: slot.value,
-                        eventual,
                     },
                 }
             }
@@ -266,42 +279,33 @@ impl Replica {
     }
 
     fn on_read(&mut self, turn: &mut Turn<'_>, from: NodeId, vote: Vote, have: Ballot) {
-        let slot = match self.load_slot(turn, &vote.row) {
-            Ok(slot) => slot,
+        let (slot, record) = match self.load_row(turn, &vote.row) {
+            Ok(loaded) => loaded,
             Err(damage) => {
                 self.meet_damage(turn, damage);
                 return;
             }
         };
-        let record = self.record(turn, &vote.row).ok().flatten();
-        let eventual = self.eventual_beyond(turn, &vote.row, &slot);
         let answer = ReadAnswer {
             accepted: slot.accepted,
-            chosen: record.map_or(Ballot::ZERO, |record| record.chosen),
+            chosen: record.as_ref().map_or(Ballot::ZERO, |r| r.chosen),
+            eventual: unreported(record, &slot),
             value: slot.value.filter(|_| slot.accepted != have),
-            eventual,
         };
         self.send(turn, from, Message::ReadAnswer { vote, answer });
     }
+}
 
-    /// The own eventual state of a row, unless a value known chosen contains it: whatever was only
-    /// accepted may never be chosen, and what it contains would go unreported.
-    fn eventual_beyond(&mut self, turn: &mut Turn<'_>, row: &Row, slot: &Slot) -> Option<Eventual> {
-        let contained = |record: &Record| {
-            let value = slot.value.as_ref();
-            record.chosen == slot.accepted && value.is_some_and(|v| !v.lacks(&record.state))
-        };
-        match self.record(turn, row) {
-            Ok(record) => record
-                .filter(|record| !contained(record))
-                .map(|record| Eventual {
-                    context: record.context(),
-                    state: record.state,
-                }),
-            Err(damage) => {
-                self.meet_damage(turn, damage);
-                None
-            }
-        }
-    }
+/// The eventual state of a row, unless a value known chosen contains it: whatever was only accepted may
+/// never be chosen, and what it contains would go unreported.
+fn unreported(record: Option<Record>, slot: &Slot) -> Option<Eventual> {
+    let contained = |record: &Record| {
+        let value = slot.value.as_ref();
+        record.chosen == slot.accepted && value.is_some_and(|v| !v.lacks(&record.state))
+    };
+    let record = record.filter(|record| !contained(record))?;
+    Some(Eventual {
+        context: record.context(),
+        state: record.state,
+    })
 }

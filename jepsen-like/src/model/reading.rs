@@ -16,6 +16,8 @@ use super::world::{Body, World};
 pub(super) struct StrongRead {
     pub(super) call: usize,
     since: u64,
+    /// What the node had accepted when it asked: answers leave that value out.
+    had: (Ballot, Option<Arc<StrongValue>>),
     reading: Reading,
     /// The unproven value that is being sent again.
     helped: Option<Helped>,
@@ -42,10 +44,12 @@ impl World {
             return;
         }
         let have = node.slot.accepted;
+        let had = (have, node.slot.value.clone());
         let round = self.fresh_round();
         let read = StrongRead {
             call,
             since: self.now,
+            had,
             reading: Reading::default(),
             helped: None,
         };
@@ -67,20 +71,19 @@ impl World {
         round: u64,
         mut answer: ReadAnswer,
     ) {
-        let node = &mut self.nodes[at];
-        let Some(read) = node.coordinator.reads.get_mut(&round) else {
+        let reads = &mut self.nodes[at].coordinator.reads;
+        let Some(read) = reads.get_mut(&round) else {
             return;
         };
         if read.helped.is_some() {
             return;
         }
         if answer.value.is_none() && answer.accepted > Ballot::ZERO {
-            if answer.accepted != node.slot.accepted {
-                // The own value has moved on since the question: ask again.
-                self.restart_read(at, round);
+            // Left out because this node had it when it asked; meanwhile it may have accepted others.
+            if answer.accepted != read.had.0 {
                 return;
             }
-            answer.value = node.slot.value.clone();
+            answer.value.clone_from(&read.had.1);
         }
         let from = NodeId(from as u16);
         match read.reading.answer(from, answer, &self.voters, self.rules) {
