@@ -35,14 +35,25 @@ pub const DEDUP_SESSIONS_MAX: usize = 1024;
 /// Entries in one answer to a pull, bytes. Well under the 4 MiB message bound of the wire.
 pub const PULL_BYTES_MAX: usize = 1 << 20;
 
-/// Pulls under way per peer at once.
+/// Pulls under way per peer at once, to catch up.
 pub const PULLS_PER_PEER_MAX: usize = 8;
+
+/// Pulls under way per peer at once for sessions that wait: they do not queue behind catching up.
+pub const SESSION_PULLS_PER_PEER_MAX: usize = 64;
+
+/// Shards per peer that are known to lag and wait for their pull; further ones are found again by a
+/// later exchange.
+pub const LAGS_PER_PEER_MAX: usize = 4096;
 
 /// Groups of shards a version-vector exchange is narrowed down to before vectors are sent.
 pub const EXCHANGE_GROUPS: usize = 16;
 
 /// Shards whose vectors go into one exchange answer, at most.
 pub const EXCHANGE_SHARDS_MAX: usize = 512;
+
+/// Prefixes in one exchange answer, about at most (the shard that crosses the bound is still in it): a
+/// shard has one for every origin that ever wrote to it.
+pub const EXCHANGE_PREFIXES_MAX: usize = 16_384;
 
 /// Rows one page of a scan holds, at most.
 pub const SCAN_ROWS_MAX: usize = 1000;

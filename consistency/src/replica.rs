@@ -35,6 +35,8 @@ mod settle;
 mod shard;
 mod start;
 mod status;
+#[cfg(test)]
+mod stream_tests;
 mod strong;
 mod strong_read;
 mod turn;

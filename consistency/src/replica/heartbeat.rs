@@ -103,7 +103,7 @@ impl Replica {
     pub(super) fn on_link_down(&mut self, turn: &mut Turn<'_>, node: NodeId) {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.up = false;
-            peer.pulls.clear();
+            peer.stop_pulling();
         }
         self.refuse_unreachable(turn);
     }

@@ -264,7 +264,7 @@ impl Replica {
         let near = self.topology.region_of(from) == Some(self.me.region);
         let committed = if near { committed } else { Seq::MAX };
         if !self.take_run(turn, shard, run, committed) {
-            self.pull(turn, from, shard);
+            self.catch_up(turn, from, [(shard, 1)]);
         }
         let Some(held) = self.shards.get_mut(&shard) else {
             return;

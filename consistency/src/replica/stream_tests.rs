@@ -1,0 +1,386 @@
+//! One replica whose peers are played by hand: what it sends and keeps for streams of entries.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::key::ClusterId;
+use crate::key::KeyspaceId;
+use crate::limits::{EXCHANGE_GROUPS, EXCHANGE_SHARDS_MAX, PULL_BYTES_MAX, PULLS_PER_PEER_MAX};
+use crate::message::{Append, Echo, Heartbeat, Prefix, Run};
+use crate::record::{Change, Entry};
+use crate::request::{Command, Reply};
+use crate::session::Context;
+use crate::topology::{Keyspace, Mixing, ValueType};
+use crate::value::State;
+use crate::version::{Dot, Stamp, Tag};
+
+const WALL_MS: u64 = 1_700_000_000_000;
+
+/// A store in memory on which every write is durable at once.
+#[derive(Default)]
+struct Disk(BTreeMap<(Family, Bytes), Bytes>);
+
+impl Reader for Disk {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, Damaged> {
+        Ok(self.0.get(&(family, Bytes::copy_from_slice(key))).cloned())
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
+    ) -> Result<(), Damaged> {
+        let pairs = self.0.range((family, Bytes::copy_from_slice(from))..);
+        for ((at, key), value) in pairs {
+            let inside = *at == family && to.is_none_or(|to| &key[..] < to);
+            if !inside || visit(key, value.clone()).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Three regions with as many nodes each as asked for; node 0 is the replica under test.
+struct Bench {
+    replica: Replica,
+    disk: Disk,
+    now: Now,
+    sent: Vec<(NodeId, Message)>,
+    replies: BTreeMap<OpId, Result<Reply, Refusal>>,
+    next_op: u64,
+    pings: u64,
+}
+
+fn topology(nodes: u16, replicas: u16, shards: u16) -> Topology {
+    let of = |r: u16| (0..nodes).map(move |n| NodeId(r * nodes + n)).collect();
+    Topology {
+        cluster: ClusterId::of("bench"),
+        regions: (0..3u8).map(|r| (RegionId(r), of(u16::from(r)))).collect(),
+        keyspaces: vec![Keyspace {
+            value_type: ValueType::Register,
+            regions: (0..3).map(RegionId).collect(),
+            replicas,
+            shards,
+            mixing: Mixing::StrongWins,
+        }],
+    }
+}
+
+impl Bench {
+    fn new(nodes: u16, replicas: u16, shards: u16) -> Bench {
+        let disk = Disk::default();
+        let now = Now {
+            monotonic: Duration::from_secs(10),
+            wall_ms: WALL_MS,
+        };
+        let config = Config {
+            node: NodeId(0),
+            topology: Arc::new(topology(nodes, replicas, shards)),
+            rules: Rules::default(),
+        };
+        let opened = Opened {
+            incarnation: 7,
+            start: 1,
+            lost: false,
+        };
+        let replica = Replica::open(config, opened, 1, now, &disk).unwrap();
+        let mut bench = Bench {
+            replica,
+            disk,
+            now,
+            sent: Vec::new(),
+            replies: BTreeMap::new(),
+            next_op: 0,
+            pings: 0,
+        };
+        bench.feed(Event::Started);
+        for node in 1..nodes * 3 {
+            bench.feed(Event::LinkUp(NodeId(node)));
+        }
+        bench.sent.clear();
+        bench
+    }
+
+    fn feed(&mut self, event: Event) {
+        let mut effects = Vec::new();
+        self.replica.step(self.now, event, &self.disk, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Persist(writes) => {
+                    for write in writes {
+                        let key = (write.family, write.key);
+                        match write.value {
+                            Some(value) => self.disk.0.insert(key, value),
+                            None => self.disk.0.remove(&key),
+                        };
+                    }
+                }
+                Effect::Send { to, envelope } => self.sent.push((to, envelope.message)),
+                Effect::Reply { id, result, .. } => {
+                    self.replies.insert(id, result);
+                }
+                Effect::StoreSequence(_) | Effect::Wake(_) | Effect::Note(_) => {}
+            }
+        }
+    }
+
+    fn receive(&mut self, from: u16, message: Message) {
+        self.receive_as(from, 1000, message);
+    }
+
+    fn receive_as(&mut self, from: u16, incarnation: u32, message: Message) {
+        let envelope = Envelope {
+            cluster: self.replica.topology.cluster,
+            from: NodeId(from),
+            start: 1,
+            incarnation,
+            store_sequence: 1,
+            hlc: Hlc::from_ms(self.now.wall_ms),
+            message,
+        };
+        self.feed(Event::Received(envelope));
+    }
+
+    fn wait(&mut self, ms: u64) {
+        self.now.monotonic += Duration::from_millis(ms);
+        self.now.wall_ms += ms;
+        self.feed(Event::Tick);
+    }
+
+    fn ask(&mut self, command: Command, level: Level, context: Context, ack_regions: u8) -> OpId {
+        self.next_op += 1;
+        let id = OpId(self.next_op);
+        let request = Request {
+            command,
+            level,
+            context,
+            request_id: None,
+            retry_of: None,
+            ack_regions,
+            deadline: self.now.monotonic + Duration::from_secs(5),
+        };
+        self.feed(Event::Request { id, request });
+        id
+    }
+
+    fn put(&mut self, row: &Row, bytes: usize) -> OpId {
+        let command = Command::Put(row.clone(), Bytes::from(vec![b'x'; bytes]));
+        self.ask(command, Level::Eventual, Context::new(), 0)
+    }
+
+    fn heartbeat(&mut self, from: u16, lost: bool) -> Message {
+        self.pings += 1;
+        let echo = self.replica.peers[&NodeId(from)].pinged;
+        Message::Heartbeat(Heartbeat {
+            ping: self.pings,
+            echo: Some(Echo {
+                ping: echo,
+                held_us: 0,
+            }),
+            since: 0,
+            assigned: Vec::new(),
+            digest: None,
+            votes: true,
+            lost,
+            urgent: false,
+        })
+    }
+
+    fn held(&self, shard: ShardId) -> &Shard {
+        &self.replica.shards[&shard]
+    }
+
+    fn own_origin(&self) -> Origin {
+        *self.replica.origins.last().unwrap()
+    }
+
+    /// What was sent to a node since asked last.
+    fn sent_to(&mut self, node: u16) -> Vec<Message> {
+        let (to, rest) = std::mem::take(&mut self.sent)
+            .into_iter()
+            .partition(|(to, _)| *to == NodeId(node));
+        self.sent = rest;
+        let to: Vec<(NodeId, Message)> = to;
+        to.into_iter().map(|(_, message)| message).collect()
+    }
+
+    fn appends_to(&mut self, node: u16) -> Vec<Append> {
+        let append = |message| match message {
+            Message::Append(append) => Some(append),
+            _ => None,
+        };
+        self.sent_to(node).into_iter().filter_map(append).collect()
+    }
+
+    fn pulls_to(&mut self, node: u16) -> Vec<ShardId> {
+        let pull = |message: Message| match message {
+            Message::Pull { shard, .. } => Some(shard),
+            _ => None,
+        };
+        self.sent_to(node).into_iter().filter_map(pull).collect()
+    }
+}
+
+fn row(shards: u16, number: u32) -> Row {
+    Row::new(KeyspaceId(0), shards, &number.to_be_bytes(), b"", None).unwrap()
+}
+
+/// Rows of different shards.
+fn rows(shards: u16, count: usize) -> Vec<Row> {
+    let mut found: BTreeMap<ShardId, Row> = BTreeMap::new();
+    for number in 0.. {
+        let row = row(shards, number);
+        found.entry(row.shard()).or_insert(row);
+        if found.len() == count {
+            break;
+        }
+    }
+    found.into_values().collect()
+}
+
+fn origin(node: u16) -> Origin {
+    Origin {
+        node: NodeId(node),
+        incarnation: 1000,
+    }
+}
+
+fn entry(row: &Row, node: u16, seq: Seq) -> Bytes {
+    let hlc = Hlc::from_ms(WALL_MS - 10_000 + seq);
+    let dot = Dot {
+        origin: origin(node),
+        seq,
+    };
+    let stamp = Stamp {
+        strong_version: 0,
+        hlc,
+        tag: Tag::Entry(dot),
+    };
+    let change = Change {
+        row: row.clone(),
+        state: State::register(stamp, Some(Bytes::from_static(b"value"))),
+        chosen: Ballot::ZERO,
+    };
+    let entry = Entry {
+        hlc,
+        deps: Context::new(),
+        request: None,
+        changes: vec![change],
+        extension: Bytes::new(),
+    };
+    entry.to_record()
+}
+
+fn run(row: &Row, node: u16, first: Seq, count: u64) -> Run {
+    Run {
+        origin: origin(node),
+        first,
+        entries: (first..first + count)
+            .map(|s| entry(row, node, s))
+            .collect(),
+    }
+}
+
+fn entries(row: &Row, runs: Vec<Run>, more: bool) -> Message {
+    Message::Entries {
+        shard: row.shard(),
+        runs,
+        statements: Vec::new(),
+        more,
+    }
+}
+
+fn ahead(rows: &[Row], node: u16) -> Message {
+    let prefix = Prefix {
+        origin: origin(node),
+        seq: 1,
+    };
+    let vectors = rows.iter().map(|r| (r.shard(), vec![prefix])).collect();
+    Message::ExchangeReply { vectors }
+}
+
+// --- exchange
+
+#[test]
+fn every_shard_has_its_turn_in_an_exchange() {
+    let mut bench = Bench::new(1, 1, 1500);
+    let written = rows(1500, 1200);
+    for row in &written {
+        bench.put(row, 1);
+    }
+    bench.sent.clear();
+    let mut seen = BTreeSet::new();
+    for _ in 0..3 {
+        let digests = vec![0; EXCHANGE_GROUPS];
+        bench.receive(1, Message::ExchangeRequest { digests });
+        for message in bench.sent_to(1) {
+            if let Message::ExchangeReply { vectors } = message {
+                assert!(vectors.len() <= EXCHANGE_SHARDS_MAX);
+                seen.extend(vectors.into_iter().map(|(shard, _)| shard));
+            }
+        }
+    }
+    assert_eq!(seen.len(), written.len());
+}
+
+#[test]
+fn catching_up_goes_on_when_an_answer_comes() {
+    let mut bench = Bench::new(1, 1, 64);
+    let behind = rows(64, 40);
+    bench.receive(1, ahead(&behind, 1));
+    let mut asked = bench.pulls_to(1);
+    assert_eq!(asked.len(), PULLS_PER_PEER_MAX);
+    let mut answered = 0;
+    while let Some(shard) = asked.get(answered).copied() {
+        let row = behind.iter().find(|row| row.shard() == shard).unwrap();
+        bench.receive(1, entries(row, vec![run(row, 1, 1, 1)], false));
+        asked.extend(bench.pulls_to(1));
+        answered += 1;
+    }
+    assert_eq!(answered, behind.len());
+}
+
+#[test]
+fn a_session_asks_at_once_though_much_is_being_pulled() {
+    let mut bench = Bench::new(1, 1, 64);
+    let rows = rows(64, 41);
+    bench.receive(1, ahead(&rows[..40], 1));
+    bench.sent.clear();
+    let seen = Context::of(RegionId(1), Hlc::from_ms(bench.now.wall_ms));
+    bench.ask(Command::Get(rows[40].clone()), Level::Session, seen, 0);
+    assert_eq!(bench.pulls_to(1), [rows[40].shard()]);
+}
+
+#[test]
+fn more_is_pulled_only_after_progress() {
+    let mut bench = Bench::new(1, 1, 1);
+    let row = row(1, 0);
+    bench.receive(1, ahead(std::slice::from_ref(&row), 1));
+    assert_eq!(bench.pulls_to(1).len(), 1);
+    bench.receive(1, entries(&row, vec![run(&row, 1, 1, 1)], true));
+    assert_eq!(bench.pulls_to(1).len(), 1);
+    bench.receive(1, entries(&row, vec![run(&row, 1, 1, 1)], true));
+    assert_eq!(bench.pulls_to(1).len(), 0);
+}
+
+#[test]
+fn what_was_pulled_has_its_safe_time_behind_it() {
+    let mut bench = Bench::new(1, 1, 1);
+    let row = row(1, 0);
+    bench.put(&row, 1);
+    bench.wait(100);
+    bench.sent.clear();
+    let have = Vec::new();
+    let shard = row.shard();
+    bench.receive(1, Message::Pull { shard, have });
+    let names: Vec<&str> = bench.sent_to(1).iter().map(Message::name).collect();
+    assert_eq!(names, ["entries", "heartbeat"]);
+}
