@@ -35,6 +35,21 @@ pub const DEDUP_SESSIONS_MAX: usize = 1024;
 /// Entries in one answer to a pull, bytes. Well under the 4 MiB message bound of the wire.
 pub const PULL_BYTES_MAX: usize = 1 << 20;
 
+/// Entries in one push, bytes, about at most (the entry that crosses the bound is still in it): with one
+/// value of [`VALUE_BYTES_MAX`] behind it well under the 4 MiB message bound of the wire.
+pub const PUSH_BYTES_MAX: usize = 1 << 20;
+
+/// Own entries pushed to a replica of the region and not acknowledged for this long are pushed again,
+/// milliseconds. Above a slow disk's sync.
+pub const PUSH_AGAIN_MS: u64 = 100;
+
+/// Own entries of a node that wait for a majority of the region's replicas, at most; more writes are
+/// refused as overloaded. They are held in memory.
+pub const UNCOMMITTED_ENTRIES_MAX: usize = 65_536;
+
+/// Bytes of those entries, about at most.
+pub const UNCOMMITTED_BYTES_MAX: usize = 64 << 20;
+
 /// Pulls under way per peer at once, to catch up.
 pub const PULLS_PER_PEER_MAX: usize = 8;
 

@@ -58,7 +58,7 @@ use crate::port::{Damaged, Family, Reader};
 use crate::request::{Level, Reason, Refusal, Request};
 use crate::rules::{Mutant, Rules};
 use crate::topology::Topology;
-use crate::version::{Ballot, Origin, Seq};
+use crate::version::{Ballot, Origin};
 
 use jobs::{Asker, Job, JobId};
 use peer::Peer;
@@ -143,8 +143,7 @@ pub struct Replica {
     /// Whether the last of them was taken in this start.
     fresh_origin: bool,
     shards: BTreeMap<ShardId, Shard>,
-    /// Own entries of all shards that are not committed in the region yet, oldest first.
-    uncommitted: BTreeSet<(Hlc, ShardId, Origin, Seq)>,
+    uncommitted: shard::Uncommitted,
     peers: BTreeMap<NodeId, Peer>,
     jobs: BTreeMap<JobId, Job>,
     clients: BTreeMap<OpId, JobId>,
@@ -210,7 +209,7 @@ impl Replica {
             store_sequence: stored.sequence,
             origins: stored.origins,
             shards: stored.shards,
-            uncommitted: BTreeSet::new(),
+            uncommitted: shard::Uncommitted::default(),
             peers: stored.peers,
             jobs: BTreeMap::new(),
             clients: BTreeMap::new(),
@@ -354,7 +353,7 @@ impl Replica {
             Message::Heartbeat(heartbeat) => self.on_heartbeat(turn, from, hlc, &heartbeat),
             Message::Append(append) => self.on_append(turn, from, append),
             Message::Committed { shard, origin, seq } => {
-                self.on_committed(turn, shard, origin, seq);
+                self.on_committed(turn, from, shard, origin, seq);
             }
             Message::Acknowledge { shard, origin, seq } => {
                 self.on_acknowledge(turn, from, shard, origin, seq);
@@ -445,6 +444,12 @@ impl Replica {
             return Err(Refusal::not_applied(
                 Reason::AwaitingReadmission,
                 "this node lost data and is being refilled; it serves eventual and session reads only: ask another node",
+            ));
+        }
+        if self.uncommitted.is_full() {
+            return Err(Refusal::not_applied(
+                Reason::Overloaded,
+                "too much written at this node waits for a majority of its region's replicas; ask another region, or retry when they are back",
             ));
         }
         if self.clock_out_of_bounds(now) {

@@ -25,6 +25,7 @@ use crate::port::{Damaged, Family};
 use crate::version::{Origin, Seq};
 
 use super::Replica;
+use super::logs::last_of;
 use super::peer::Purpose;
 use super::turn::Turn;
 
@@ -263,8 +264,9 @@ impl Replica {
         let before = self.applied_in(shard);
         for run in runs {
             let origin = run.origin;
-            // Only committed entries are served.
-            self.take_run(turn, shard, run, Seq::MAX);
+            // Only committed entries are served; what is merely logged here may lie behind them.
+            let last = last_of(&run);
+            self.take_run(turn, shard, run, last);
             self.acknowledge(turn, shard, origin);
         }
         if let Some(held) = self.shards.get_mut(&shard) {

@@ -43,11 +43,23 @@ impl Replica {
             peer.begin_start(envelope.start);
         }
         peer.heard_at = Some(turn.now.monotonic);
+        let other = std::mem::replace(&mut peer.incarnation, envelope.incarnation);
+        let new_store = other != 0 && other != envelope.incarnation;
         if envelope.message.is_vote() && envelope.store_sequence > peer.seen_sequence {
             peer.seen_sequence = envelope.store_sequence;
             peer.seen_stored = false;
         }
+        if new_store {
+            self.forget_replica(envelope.from);
+        }
         true
+    }
+
+    /// A peer lost its store: nothing it acknowledged counts any more.
+    fn forget_replica(&mut self, node: NodeId) {
+        for held in self.shards.values_mut() {
+            held.forget_replica(node);
+        }
     }
 
     fn answer_fenced(&mut self, turn: &mut Turn<'_>, to: NodeId, seen_start: u64) {
@@ -97,6 +109,7 @@ impl Replica {
         }
         self.send_heartbeat(turn, node);
         self.schedule_heartbeats(turn);
+        self.push_from_start(turn, node);
     }
 
     /// The stream to a peer broke.
@@ -126,22 +139,10 @@ impl Replica {
         for shard in self.waited_for() {
             self.ask_around(turn, shard);
         }
-        self.resend_uncommitted(turn);
+        self.push_again(turn);
         self.refuse_unreachable(turn);
         self.settle_some(turn);
         self.schedule_heartbeats(turn);
-    }
-
-    fn resend_uncommitted(&mut self, turn: &mut Turn<'_>) {
-        let mut ends: Vec<(ShardId, Origin)> = Vec::new();
-        for (shard, held) in &self.shards {
-            let origins = held.uncommitted.keys().map(|(origin, _)| (*shard, *origin));
-            ends.extend(origins);
-        }
-        ends.dedup();
-        for (shard, origin) in ends {
-            self.resend(turn, shard, origin);
-        }
     }
 
     /// Sets the timer for the next heartbeat that is due.
@@ -241,6 +242,7 @@ impl Replica {
             }
         };
         peer.votes = heartbeat.votes;
+        let newly_lost = heartbeat.lost && !peer.lost;
         peer.lost = heartbeat.lost;
         // Relative to a heartbeat we never saw: neither believed nor echoed, so that the next lists all.
         if heartbeat.since <= processed {
@@ -264,6 +266,9 @@ impl Replica {
                     fresh_at: before.fresh_at.max(sent_at),
                 };
             }
+        }
+        if newly_lost {
+            self.forget_replica(from);
         }
         self.after_heartbeat(turn, from, heartbeat);
     }

@@ -6,10 +6,12 @@ use crate::clock::Hlc;
 use crate::key::{NodeId, OpId};
 use crate::request::{Applied, Reason, Refusal, Reply, Request};
 
+use super::local::shard_of;
 use super::turn::Turn;
 use super::{Replica, Timer};
 use crate::effect::Effect;
 use crate::message::Message;
+use crate::version::Dot;
 
 /// An open request's number at this replica.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -47,6 +49,8 @@ pub(super) struct Job {
     pub(super) round_trips: u8,
     /// Whether it may still be forwarded.
     pub(super) may_forward: bool,
+    /// The own entry whose durability its reply waits for.
+    pub(super) entry: Option<Dot>,
 }
 
 impl Replica {
@@ -65,6 +69,7 @@ impl Replica {
             stage: Stage::Clean,
             round_trips: 0,
             may_forward,
+            entry: None,
         };
         self.jobs.insert(id, job);
         id
@@ -77,11 +82,9 @@ impl Replica {
         id: JobId,
         result: Result<Reply, Refusal>,
     ) {
-        let Some(job) = self.jobs.remove(&id) else {
+        let Some(job) = self.close_job(id) else {
             return;
         };
-        // An answer that comes later finds nobody waiting.
-        self.forwarded.remove(&id);
         match job.asker {
             Asker::Settle => {}
             Asker::Client(op) => {
@@ -96,6 +99,17 @@ impl Replica {
             }
             Asker::Peer(node, id) => self.send(turn, node, Message::Forwarded { id, result }),
         }
+    }
+
+    /// Forgets a job and everything that waits for it: an answer that comes later finds nobody.
+    fn close_job(&mut self, id: JobId) -> Option<Job> {
+        let job = self.jobs.remove(&id)?;
+        let shard = shard_of(&job.request.command);
+        self.forwarded.remove(&id);
+        if let Some(dot) = job.entry {
+            self.forget_waiting(shard, dot, id);
+        }
+        Some(job)
     }
 
     /// Refuses a job with nothing applied.
@@ -148,8 +162,7 @@ impl Replica {
     /// The client is gone.
     pub(super) fn on_cancelled(&mut self, op: OpId) {
         if let Some(id) = self.clients.remove(&op) {
-            self.jobs.remove(&id);
-            self.forwarded.remove(&id);
+            self.close_job(id);
         }
     }
 

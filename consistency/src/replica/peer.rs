@@ -59,8 +59,9 @@ pub(super) struct Peer {
     /// When the newest heartbeat of ours was sent that it echoed: proof that both directions work.
     pub(super) answered_at: Option<Duration>,
     pub(super) round_trip: Option<Duration>,
-    /// The peer's start and incarnation its newest message came from.
+    /// The peer's start and incarnation its newest message came from; 0 before the first.
     pub(super) start: u64,
+    pub(super) incarnation: u32,
     /// The lowest start whose messages are taken.
     pub(super) fence: u64,
     /// The highest store sequence seen in starts before this one.
@@ -111,6 +112,7 @@ impl Peer {
             answered_at: None,
             round_trip: None,
             start: 0,
+            incarnation: 0,
             fence: 0,
             seen_before: 0,
             seen_sequence: 0,
@@ -204,6 +206,11 @@ impl Peer {
             number: self.pushed,
             complete,
         }
+    }
+
+    /// Something that was to be pushed is left out: what is pushed later shows a gap.
+    pub(super) fn skip_push(&mut self) {
+        self.pushed += 1;
     }
 
     /// Its heartbeat was processed: what it states is known to be missing here, or here.

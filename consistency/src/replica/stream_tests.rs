@@ -10,14 +10,16 @@ use bytes::Bytes;
 use super::*;
 use crate::key::ClusterId;
 use crate::key::KeyspaceId;
-use crate::limits::{EXCHANGE_GROUPS, EXCHANGE_SHARDS_MAX, PULL_BYTES_MAX, PULLS_PER_PEER_MAX};
+use crate::limits::{
+    EXCHANGE_GROUPS, EXCHANGE_SHARDS_MAX, PULLS_PER_PEER_MAX, PUSH_AGAIN_MS, PUSH_BYTES_MAX,
+};
 use crate::message::{Append, Echo, Heartbeat, Prefix, Run};
 use crate::record::{Change, Entry};
 use crate::request::{Command, Reply};
 use crate::session::Context;
 use crate::topology::{Keyspace, Mixing, ValueType};
 use crate::value::State;
-use crate::version::{Dot, Stamp, Tag};
+use crate::version::{Dot, Seq, Stamp, Tag};
 
 const WALL_MS: u64 = 1_700_000_000_000;
 
@@ -383,4 +385,178 @@ fn what_was_pulled_has_its_safe_time_behind_it() {
     bench.receive(1, Message::Pull { shard, have });
     let names: Vec<&str> = bench.sent_to(1).iter().map(Message::name).collect();
     assert_eq!(names, ["entries", "heartbeat"]);
+}
+
+#[test]
+fn a_pulled_run_applies_no_further_than_it_reaches() {
+    let mut bench = Bench::new(3, 3, 1);
+    let row = row(1, 0);
+    let append = Append {
+        shard: row.shard(),
+        run: run(&row, 1, 1, 3),
+        committed: 0,
+        others: Vec::new(),
+        place: None,
+    };
+    bench.receive(1, Message::Append(append));
+    assert_eq!(bench.held(row.shard()).logs[&origin(1)].logged, 3);
+    bench.receive(2, entries(&row, vec![run(&row, 1, 1, 1)], false));
+    assert_eq!(bench.held(row.shard()).applied(origin(1)), 1);
+}
+
+// --- the own log
+
+#[test]
+fn a_write_nobody_waits_for_any_more_leaves_nothing_behind() {
+    let mut bench = Bench::new(1, 1, 1);
+    let row = row(1, 0);
+    let put = |bench: &mut Bench| {
+        let command = Command::Put(row.clone(), Bytes::from_static(b"x"));
+        bench.ask(command, Level::Eventual, Context::new(), 2)
+    };
+    let expired = put(&mut bench);
+    let cancelled = put(&mut bench);
+    assert_eq!(bench.held(row.shard()).waiting.len(), 2);
+    bench.feed(Event::Cancelled { id: cancelled });
+    bench.wait(6000);
+    assert!(bench.replies[&expired].is_err());
+    assert!(bench.held(row.shard()).waiting.is_empty());
+}
+
+#[test]
+fn neighbours_get_each_entry_once_in_bounded_pieces() {
+    let mut bench = Bench::new(3, 3, 1);
+    let row = row(1, 0);
+    for _ in 0..100 {
+        bench.put(&row, 70_000);
+    }
+    let appends = bench.appends_to(1);
+    let firsts: Vec<Seq> = appends.iter().map(|append| append.run.first).collect();
+    assert_eq!(firsts, (1..=100).collect::<Vec<Seq>>());
+
+    // The link broke: what was under way is lost, and sent again piece by piece.
+    bench.feed(Event::LinkDown(NodeId(1)));
+    bench.feed(Event::LinkUp(NodeId(1)));
+    let mut next = 1;
+    while next <= 100 {
+        let appends = bench.appends_to(1);
+        assert_eq!(appends.len(), 1, "{next}");
+        let run = &appends[0].run;
+        assert_eq!(run.first, next);
+        let bytes: usize = run.entries.iter().map(Bytes::len).sum();
+        assert!(bytes <= PUSH_BYTES_MAX + 71_000);
+        next += run.entries.len() as Seq;
+        // Of three replicas the other one stays silent, so its acknowledgement commits.
+        let (shard, origin, seq) = (row.shard(), run.origin, next - 1);
+        bench.receive(1, Message::Acknowledge { shard, origin, seq });
+    }
+    assert_eq!(bench.held(row.shard()).applied(bench.own_origin()), 100);
+}
+
+#[test]
+fn a_gap_at_a_neighbour_is_filled_from_where_it_begins() {
+    let mut bench = Bench::new(3, 3, 1);
+    let row = row(1, 0);
+    for _ in 0..3 {
+        bench.put(&row, 1);
+    }
+    bench.sent.clear();
+    let (shard, origin, seq) = (row.shard(), bench.own_origin(), 1);
+    let acknowledge = Message::Acknowledge { shard, origin, seq };
+    bench.receive(1, acknowledge.clone());
+    assert!(bench.appends_to(1).is_empty(), "the rest is under way");
+    bench.now.monotonic += Duration::from_millis(PUSH_AGAIN_MS);
+    bench.receive(1, acknowledge.clone());
+    let again = bench.appends_to(1);
+    assert_eq!(again.len(), 1);
+    assert_eq!((again[0].run.first, again[0].run.entries.len()), (2, 2));
+    bench.receive(1, acknowledge);
+    assert!(bench.appends_to(1).is_empty(), "not again at once");
+}
+
+#[test]
+fn own_entries_that_others_hold_as_committed_wait_no_longer() {
+    let mut bench = Bench::new(3, 3, 1);
+    let row = row(1, 0);
+    let id = bench.put(&row, 1);
+    let (shard, origin) = (row.shard(), bench.own_origin());
+    let stored = bench.disk.0[&(Family::Log, layout::entry(shard, origin, 1))].clone();
+    let run = Run {
+        origin,
+        first: 1,
+        entries: vec![stored],
+    };
+    bench.receive(3, entries(&row, vec![run], false));
+    assert!(bench.replies[&id].is_ok());
+    assert!(bench.held(shard).uncommitted.is_empty());
+    assert_eq!(bench.replica.uncommitted.oldest(), None);
+}
+
+#[test]
+fn what_a_push_leaves_out_it_does_not_claim() {
+    let mut bench = Bench::new(3, 3, 1);
+    let row = row(1, 0);
+    for _ in 0..100 {
+        bench.put(&row, 70_000);
+    }
+    bench.sent.clear();
+    let (shard, origin, seq) = (row.shard(), bench.own_origin(), 100);
+    bench.receive(1, Message::Acknowledge { shard, origin, seq });
+    let pushed = bench.appends_to(3);
+    assert_eq!(pushed.len(), 1);
+    let bytes: usize = pushed[0].run.entries.iter().map(Bytes::len).sum();
+    assert!(bytes <= PUSH_BYTES_MAX + 71_000);
+    let last = Entry::from_record(pushed[0].run.entries.last().unwrap()).unwrap();
+    let place = pushed[0].place.unwrap();
+    assert_eq!(place.complete, last.hlc);
+
+    bench.put(&row, 1);
+    bench.sent.clear();
+    let seq = 101;
+    bench.receive(1, Message::Acknowledge { shard, origin, seq });
+    let next = bench.appends_to(3)[0].place.unwrap();
+    assert_eq!(next.after, place.after);
+    assert!(next.number > place.number + 1, "the gap shows");
+}
+
+#[test]
+fn a_region_without_its_majority_refuses_before_its_memory_is_full() {
+    let mut bench = Bench::new(3, 3, 1);
+    let row = row(1, 0);
+    let refused = (0..100).find_map(|_| {
+        let id = bench.put(&row, 1 << 20);
+        bench.sent.clear();
+        bench.replies.get(&id).cloned()
+    });
+    let refusal = refused.unwrap().unwrap_err();
+    assert_eq!(refusal.reason, Reason::Overloaded);
+    assert_eq!(refusal.applied, crate::request::Applied::No);
+    let logged = bench.held(row.shard()).logs[&bench.own_origin()].logged;
+
+    // A majority is back: there is room again.
+    let (shard, origin) = (row.shard(), bench.own_origin());
+    let seq = logged;
+    bench.receive(1, Message::Acknowledge { shard, origin, seq });
+    let id = bench.put(&row, 1);
+    assert!(!bench.replies.contains_key(&id));
+}
+
+#[test]
+fn a_peer_that_lost_its_disk_has_acknowledged_nothing() {
+    let mut bench = Bench::new(1, 1, 1);
+    let row = row(1, 0);
+    bench.put(&row, 1);
+    let (shard, origin, seq) = (row.shard(), bench.own_origin(), 1);
+    let acknowledge = Message::Acknowledge { shard, origin, seq };
+    bench.receive(1, acknowledge.clone());
+    assert_eq!(bench.held(shard).acknowledged.len(), 1);
+    let lost = bench.heartbeat(1, true);
+    bench.receive(1, lost);
+    assert_eq!(bench.held(shard).acknowledged.len(), 0);
+
+    bench.receive(2, acknowledge);
+    assert_eq!(bench.held(shard).acknowledged.len(), 1);
+    let back = bench.heartbeat(2, false);
+    bench.receive_as(2, 6000, back);
+    assert_eq!(bench.held(shard).acknowledged.len(), 0);
 }
