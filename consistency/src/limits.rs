@@ -88,8 +88,9 @@ pub const HEARTBEAT_BUSY_FOR_MS: u64 = 200;
 /// A peer not heard of for this long does not count as reachable, milliseconds.
 pub const PEER_SILENT_MS: u64 = 3500;
 
-/// Longest time a session request waits locally before it is forwarded, milliseconds.
-pub const SESSION_WAIT_MAX_MS: u64 = 100;
+/// Shortest time a session request waits locally where waiting is predicted to be sooner, before it is
+/// forwarded all the same, milliseconds. It waits twice the predicted time where that is longer.
+pub const SESSION_WAIT_MIN_MS: u64 = 100;
 
 /// One attempt of a strong operation lasts this many round trips to its quorum before a new ballot.
 pub const ATTEMPT_ROUND_TRIPS: u32 = 3;

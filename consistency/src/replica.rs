@@ -147,8 +147,8 @@ pub struct Replica {
     peers: BTreeMap<NodeId, Peer>,
     jobs: BTreeMap<JobId, Job>,
     clients: BTreeMap<OpId, JobId>,
-    /// Requests forwarded to a peer: our number for it is the job's.
-    forwarded: BTreeSet<JobId>,
+    /// Requests forwarded, and to whom: our number for it is the job's.
+    forwarded: BTreeMap<JobId, NodeId>,
     next_job: u64,
     coordinators: BTreeMap<Row, Coordinator>,
     /// Which row a round of proposals belongs to.
@@ -161,6 +161,8 @@ pub struct Replica {
     unwritten: BTreeMap<Row, Ballot>,
     next_ping: u64,
     timers: BTreeSet<(Duration, Timer)>,
+    /// When the heartbeat timer is set for.
+    heartbeat_due: Duration,
     woken_for: Option<Duration>,
     damage: Option<Damaged>,
 }
@@ -213,7 +215,7 @@ impl Replica {
             peers: stored.peers,
             jobs: BTreeMap::new(),
             clients: BTreeMap::new(),
-            forwarded: BTreeSet::new(),
+            forwarded: BTreeMap::new(),
             next_job: 0,
             coordinators: BTreeMap::new(),
             proposals: BTreeMap::new(),
@@ -223,6 +225,7 @@ impl Replica {
             unwritten: BTreeMap::new(),
             next_ping: 0,
             timers: BTreeSet::new(),
+            heartbeat_due: Duration::ZERO,
             woken_for: None,
             damage: None,
         };

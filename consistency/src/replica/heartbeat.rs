@@ -118,6 +118,7 @@ impl Replica {
             peer.up = false;
             peer.stop_pulling();
         }
+        self.take_back_forwarded(turn);
         self.refuse_unreachable(turn);
     }
 
@@ -140,6 +141,7 @@ impl Replica {
             self.ask_around(turn, shard);
         }
         self.push_again(turn);
+        self.take_back_forwarded(turn);
         self.refuse_unreachable(turn);
         self.settle_some(turn);
         self.schedule_heartbeats(turn);
@@ -150,8 +152,9 @@ impl Replica {
         let idle = turn.now.monotonic + Duration::from_millis(HEARTBEAT_IDLE_MS);
         let up = self.peers.values().filter(|p| p.up);
         let next = up.map(|p| p.heartbeat_at).min().unwrap_or(idle);
-        self.timers.retain(|(_, timer)| *timer != Timer::Heartbeat);
-        self.set_timer(next.max(turn.now.monotonic), Timer::Heartbeat);
+        self.timers.remove(&(self.heartbeat_due, Timer::Heartbeat));
+        self.heartbeat_due = next.max(turn.now.monotonic);
+        self.set_timer(self.heartbeat_due, Timer::Heartbeat);
     }
 
     /// Sends one heartbeat.

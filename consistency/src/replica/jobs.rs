@@ -51,6 +51,8 @@ pub(super) struct Job {
     pub(super) may_forward: bool,
     /// The own entry whose durability its reply waits for.
     pub(super) entry: Option<Dot>,
+    /// When it is to be forwarded unless it is served here before.
+    pub(super) forward_at: Option<Duration>,
 }
 
 impl Replica {
@@ -70,6 +72,7 @@ impl Replica {
             round_trips: 0,
             may_forward,
             entry: None,
+            forward_at: None,
         };
         self.jobs.insert(id, job);
         id
@@ -106,6 +109,14 @@ impl Replica {
         let job = self.jobs.remove(&id)?;
         let shard = shard_of(&job.request.command);
         self.forwarded.remove(&id);
+        self.timers
+            .remove(&(job.request.deadline, Timer::Deadline(id)));
+        if let Some(at) = job.forward_at {
+            self.timers.remove(&(at, Timer::Forward(id)));
+        }
+        if let Some(held) = self.shards.get_mut(&shard) {
+            held.sessions.remove(&id);
+        }
         if let Some(dot) = job.entry {
             self.forget_waiting(shard, dot, id);
         }

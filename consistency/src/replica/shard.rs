@@ -1,10 +1,10 @@
 //! What a replica keeps in memory of one shard it holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::clock::Hlc;
-use crate::codec::{Decoded, Decoder, Encode, Encoder};
+use crate::codec::{DecodeError, Decoded, Decoder, Encode, Encoder};
 use crate::key::{NodeId, ShardId};
 use crate::limits::{UNCOMMITTED_BYTES_MAX, UNCOMMITTED_ENTRIES_MAX};
 use crate::message::Prefix;
@@ -102,7 +102,7 @@ pub(super) struct Shard {
     /// Safe times learned from relays, per node.
     pub(super) relayed: BTreeMap<NodeId, Hlc>,
     /// Session requests waiting for entries.
-    pub(super) sessions: Vec<JobId>,
+    pub(super) sessions: BTreeSet<JobId>,
 }
 
 impl Shard {
@@ -117,7 +117,7 @@ impl Shard {
             waiting: BTreeMap::new(),
             changed_at: 0,
             relayed: BTreeMap::new(),
-            sessions: Vec::new(),
+            sessions: BTreeSet::new(),
         }
     }
 
@@ -200,13 +200,24 @@ impl Encode for EpochRecord {
     }
     fn decode(input: &mut Decoder) -> Decoded<EpochRecord> {
         let epoch = input.get()?;
-        let pairs = input.list::<(u64, u64)>("incarnations")?;
-        let incarnations = pairs
-            .into_iter()
-            .map(|(node, inc)| (NodeId(node as u16), inc as u32));
+        let what = "incarnations";
+        let malformed = |_| DecodeError::Malformed { what };
+        let mut incarnations = BTreeMap::new();
+        for (node, incarnation) in input.list::<(u64, u64)>(what)? {
+            let node = NodeId(u16::try_from(node).map_err(malformed)?);
+            let incarnation = u32::try_from(incarnation).map_err(malformed)?;
+            // Sorted, and each node once: one record has one encoding.
+            if incarnations
+                .last_key_value()
+                .is_some_and(|(last, _)| *last >= node)
+            {
+                return Err(DecodeError::Malformed { what });
+            }
+            incarnations.insert(node, incarnation);
+        }
         Ok(EpochRecord {
             epoch,
-            incarnations: incarnations.collect(),
+            incarnations,
         })
     }
 }

@@ -560,3 +560,147 @@ fn a_peer_that_lost_its_disk_has_acknowledged_nothing() {
     bench.receive_as(2, 6000, back);
     assert_eq!(bench.held(shard).acknowledged.len(), 0);
 }
+
+// --- requests
+
+#[test]
+fn what_is_finished_leaves_no_timer() {
+    let mut bench = Bench::new(1, 1, 1);
+    for _ in 0..100 {
+        bench.put(&row(1, 0), 1);
+    }
+    let seen = Context::of(RegionId(1), Hlc::from_ms(bench.now.wall_ms));
+    let id = bench.ask(Command::Get(row(1, 0)), Level::Session, seen, 0);
+    assert_eq!(bench.held(row(1, 0).shard()).sessions.len(), 1);
+    bench.feed(Event::Cancelled { id });
+    assert!(bench.held(row(1, 0).shard()).sessions.is_empty());
+    let left: Vec<_> = bench
+        .replica
+        .timers
+        .iter()
+        .map(|(_, t)| t.clone())
+        .collect();
+    assert_eq!(left, [Timer::Heartbeat]);
+}
+
+#[test]
+fn an_expired_session_makes_nobody_hurry() {
+    let mut bench = Bench::new(1, 1, 1);
+    let seen = Context::of(RegionId(1), Hlc::from_ms(bench.now.wall_ms));
+    let id = bench.ask(Command::Get(row(1, 0)), Level::Session, seen, 0);
+    bench.wait(6000);
+    assert!(bench.replies[&id].is_err());
+    assert!(!bench.replica.somebody_waits());
+}
+
+/// A forwarded session read and its number.
+fn forwarded_read(bench: &mut Bench, row: &Row) -> (OpId, u16, u64) {
+    let seen = Context::of(RegionId(1), Hlc::from_ms(bench.now.wall_ms));
+    let id = bench.ask(Command::Get(row.clone()), Level::Session, seen, 0);
+    bench.wait(1000);
+    let forward = bench.sent.iter().find_map(|(to, message)| match message {
+        Message::Forward { id, .. } => Some((to.0, *id)),
+        _ => None,
+    });
+    let (to, number) = forward.unwrap();
+    bench.sent.clear();
+    (id, to, number)
+}
+
+fn refused(number: u64) -> Message {
+    let refusal = Refusal::not_applied(Reason::Overloaded, "busy");
+    Message::Forwarded {
+        id: number,
+        result: Err(refusal),
+    }
+}
+
+#[test]
+fn only_who_was_asked_may_answer() {
+    let mut bench = Bench::new(1, 1, 1);
+    let (id, to, number) = forwarded_read(&mut bench, &row(1, 0));
+    assert_eq!(to, 1);
+    bench.receive(2, refused(number));
+    assert!(!bench.replies.contains_key(&id));
+    bench.receive(1, refused(number));
+    assert!(bench.replies.contains_key(&id));
+}
+
+#[test]
+fn a_read_comes_back_when_whom_it_was_forwarded_to_is_gone() {
+    let mut bench = Bench::new(2, 2, 1);
+    let (id, to, number) = forwarded_read(&mut bench, &row(1, 0));
+    bench.feed(Event::LinkDown(NodeId(to)));
+    bench.wait(1000);
+    let again = bench.sent.iter().find_map(|(to, message)| match message {
+        Message::Forward { .. } => Some(to.0),
+        _ => None,
+    });
+    assert!(again.is_some_and(|other| other != to && (2..4).contains(&other)));
+    bench.receive(to, refused(number));
+    assert!(!bench.replies.contains_key(&id));
+}
+
+#[test]
+fn a_request_is_forwarded_to_a_holder_that_lost_nothing() {
+    let mut bench = Bench::new(3, 1, 64);
+    let (foreign, holders) = (0..)
+        .map(|number| row(64, number))
+        .find_map(|row| {
+            let replicas = bench.replica.topology.replicas(row.shard());
+            let near = replicas[&RegionId(0)][0];
+            (near != NodeId(0)).then_some((row, replicas))
+        })
+        .unwrap();
+    let near = holders[&RegionId(0)][0].0;
+    let lost = bench.heartbeat(near, true);
+    bench.receive(near, lost);
+    bench.sent.clear();
+    bench.ask(Command::Get(foreign), Level::Eventual, Context::new(), 0);
+    let to = bench.sent.iter().find_map(|(to, message)| match message {
+        Message::Forward { .. } => Some(*to),
+        _ => None,
+    });
+    let far: Vec<NodeId> = [1, 2].iter().map(|r| holders[&RegionId(*r)][0]).collect();
+    assert!(to.is_some_and(|to| far.contains(&to)), "{to:?}");
+}
+
+#[test]
+fn a_session_read_is_forwarded_to_a_node_that_holds_its_shard() {
+    let mut bench = Bench::new(3, 1, 64);
+    let held = *bench.replica.shards.keys().next().unwrap();
+    let row = (0..)
+        .map(|number| row(64, number))
+        .find(|row| {
+            let shard = row.shard();
+            let replicas = bench.replica.topology.replicas(shard);
+            // Neither holder is the first node of its region, which ties would prefer.
+            bench.replica.shards.contains_key(&shard) && replicas[&RegionId(1)][0] != NodeId(3)
+        })
+        .unwrap();
+    assert!(bench.replica.shards.contains_key(&held));
+    let holder = bench.replica.topology.replicas(row.shard())[&RegionId(1)][0];
+    let (_, to, _) = forwarded_read(&mut bench, &row);
+    assert_eq!(NodeId(to), holder);
+}
+
+// --- records
+
+#[test]
+fn only_the_one_encoding_of_an_epoch_is_read() {
+    let encoded = |pairs: &[(u64, u64)]| {
+        let mut out = crate::codec::Encoder::record();
+        out.put(&crate::version::ShardEpoch::default());
+        out.list(pairs.iter().copied());
+        shard::EpochRecord::from_record(&out.finish())
+    };
+    assert!(encoded(&[(1, 5), (2, 3)]).is_ok());
+    for wrong in [
+        [(1, 5), (1 << 16, 5)],
+        [(1, 5), (2, 1 << 32)],
+        [(2, 3), (1, 5)],
+        [(1, 3), (1, 5)],
+    ] {
+        assert!(encoded(&wrong).is_err(), "{wrong:?}");
+    }
+}
