@@ -85,6 +85,10 @@ pub const HEARTBEAT_BUSY_MS: u64 = 20;
 /// How long a peer that asked for fast heartbeats keeps getting them, milliseconds.
 pub const HEARTBEAT_BUSY_FOR_MS: u64 = 200;
 
+/// Shortest time between two records of up to when each peer's writes are known, milliseconds. They go
+/// with batches that are written anyway.
+pub const SAFE_TIMES_STORE_MS: u64 = 1000;
+
 /// A peer not heard of for this long does not count as reachable, milliseconds.
 pub const PEER_SILENT_MS: u64 = 3500;
 

@@ -157,6 +157,7 @@ pub struct Replica {
     next_round: u64,
     recent: local::Recent,
     unsettled: settle::Unsettled,
+    safe_times: heartbeat::SafeTimes,
     /// Promises that were answered without being written. Only a mutant makes any.
     unwritten: BTreeMap<Row, Ballot>,
     next_ping: u64,
@@ -222,6 +223,7 @@ impl Replica {
             reads: BTreeMap::new(),
             next_round: 0,
             unsettled: settle::Unsettled::load(reader, now)?,
+            safe_times: heartbeat::SafeTimes::default(),
             unwritten: BTreeMap::new(),
             next_ping: 0,
             timers: BTreeSet::new(),
@@ -230,6 +232,7 @@ impl Replica {
             damage: None,
         };
         replica.restore_uncommitted(reader)?;
+        replica.restore_safe_times(reader)?;
         Ok(replica)
     }
 
@@ -272,6 +275,7 @@ impl Replica {
             }
         }
         if turn.has_written() {
+            self.store_safe_times(&mut turn);
             self.store_sequence += 1;
             let sequence = self.store_sequence.to_record();
             turn.put(Family::Meta, layout::SEQUENCE.to_vec().into(), sequence);

@@ -187,6 +187,12 @@ impl Peer {
         }
     }
 
+    /// Up to when its writes to every shard are known here.
+    pub(super) fn known_everywhere(&self) -> Hlc {
+        let behind = self.behind.values().map(|behind| behind.known.hlc);
+        behind.fold(self.known.hlc, Ord::min)
+    }
+
     /// Remembers a heartbeat as sent.
     pub(super) fn sent_ping(&mut self, ping: u64, now: Duration) {
         self.pinged = ping;

@@ -76,6 +76,20 @@ fn topology(nodes: u16, replicas: u16, shards: u16) -> Topology {
     }
 }
 
+fn opened(topology: Arc<Topology>, start: u64, lost: bool, now: Now, disk: &Disk) -> Replica {
+    let config = Config {
+        node: NodeId(0),
+        topology,
+        rules: Rules::default(),
+    };
+    let opened = Opened {
+        incarnation: 7,
+        start,
+        lost,
+    };
+    Replica::open(config, opened, start, now, disk).unwrap()
+}
+
 impl Bench {
     fn new(nodes: u16, replicas: u16, shards: u16) -> Bench {
         let disk = Disk::default();
@@ -83,17 +97,8 @@ impl Bench {
             monotonic: Duration::from_secs(10),
             wall_ms: WALL_MS,
         };
-        let config = Config {
-            node: NodeId(0),
-            topology: Arc::new(topology(nodes, replicas, shards)),
-            rules: Rules::default(),
-        };
-        let opened = Opened {
-            incarnation: 7,
-            start: 1,
-            lost: false,
-        };
-        let replica = Replica::open(config, opened, 1, now, &disk).unwrap();
+        let topology = Arc::new(topology(nodes, replicas, shards));
+        let replica = opened(topology, 1, false, now, &disk);
         let mut bench = Bench {
             replica,
             disk,
@@ -109,6 +114,16 @@ impl Bench {
         }
         bench.sent.clear();
         bench
+    }
+
+    fn restart(&mut self, start: u64, lost: bool) {
+        let topology = self.replica.topology.clone();
+        self.replica = opened(topology, start, lost, self.now, &self.disk);
+        self.feed(Event::Started);
+        for node in self.replica.peers.keys().copied().collect::<Vec<NodeId>>() {
+            self.feed(Event::LinkUp(node));
+        }
+        self.sent.clear();
     }
 
     fn feed(&mut self, event: Event) {
@@ -703,4 +718,46 @@ fn only_the_one_encoding_of_an_epoch_is_read() {
     ] {
         assert!(encoded(&wrong).is_err(), "{wrong:?}");
     }
+}
+
+// --- safe times
+
+#[test]
+fn a_restart_claims_no_more_than_is_applied_in_every_shard() {
+    let mut bench = Bench::new(1, 1, 2);
+    let rows = rows(2, 2);
+    let (first, second) = (rows[0].shard(), rows[1].shard());
+    let quiet = bench.heartbeat(1, false);
+    bench.receive(1, quiet);
+    let complete = Hlc::from_ms(bench.now.wall_ms);
+    bench.wait(5000);
+
+    // An entry of one shard is announced, and does not come.
+    let Message::Heartbeat(mut announced) = bench.heartbeat(1, false) else {
+        panic!("a heartbeat")
+    };
+    announced.assigned = vec![(second, origin(1), 1)];
+    bench.receive(1, Message::Heartbeat(announced));
+    let later = Hlc::from_ms(bench.now.wall_ms);
+    bench.wait(5000);
+    assert_eq!(bench.replica.safe_time(first, NodeId(1)), later);
+    assert_eq!(bench.replica.safe_time(second, NodeId(1)), complete);
+    bench.restart(2, false);
+    assert_eq!(bench.replica.safe_time(first, NodeId(1)), complete);
+    assert_eq!(bench.replica.safe_time(second, NodeId(1)), complete);
+
+    // It comes: everything is known again, and still is after the next restart.
+    bench.receive(1, entries(&rows[1], vec![run(&rows[1], 1, 1, 1)], false));
+    let Message::Heartbeat(mut listed) = bench.heartbeat(1, false) else {
+        panic!("a heartbeat")
+    };
+    listed.assigned = vec![(second, origin(1), 1)];
+    bench.receive(1, Message::Heartbeat(listed));
+    let now = Hlc::from_ms(bench.now.wall_ms);
+    bench.wait(5000);
+    bench.restart(3, false);
+    assert_eq!(bench.replica.safe_time(second, NodeId(1)), now);
+
+    bench.restart(4, true);
+    assert_eq!(bench.replica.safe_time(first, NodeId(1)), Hlc::ZERO);
 }
