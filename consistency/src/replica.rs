@@ -453,7 +453,8 @@ impl Replica {
                 "this node lost data and is being refilled; it serves eventual and session reads only: ask another node",
             ));
         }
-        if self.uncommitted.is_full() {
+        let held_here = self.shards.contains_key(&local::shard_of(&request.command));
+        if held_here && self.uncommitted.is_full() {
             return Err(Refusal::not_applied(
                 Reason::Overloaded,
                 "too much written at this node waits for a majority of its region's replicas; ask another region, or retry when they are back",

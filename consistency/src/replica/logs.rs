@@ -269,7 +269,7 @@ impl Replica {
                 continue;
             };
             let place = (!near).then(|| peer.next_place(complete));
-            if !whole {
+            if !(near || whole) {
                 peer.skip_push();
             }
             if !peer.up {
