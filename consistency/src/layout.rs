@@ -1,7 +1,7 @@
 //! Storage keys of everything but rows: part of the stored format.
 //!
 //! ```text
-//! meta   clock | sequence | origins | seen/<node u16> | epoch/<shard> | log/<shard><origin>
+//! meta   clock | sequence | origins | safe | seen/<node u16> | epoch/<shard> | log/<shard><origin>
 //! data   <row>
 //! slot   <row> p (promised)        <row> a (accepted)
 //! log    <shard><origin><seq u64>
@@ -20,6 +20,8 @@ pub const CLOCK: &[u8] = b"clock";
 pub const SEQUENCE: &[u8] = b"sequence";
 /// Under which this node's own origins stand.
 pub const ORIGINS: &[u8] = b"origins";
+/// Under which stands up to when each peer's writes are applied.
+pub const SAFE: &[u8] = b"safe";
 /// First byte string of the keys of seen peers.
 pub const SEEN: &[u8] = b"seen/";
 /// First byte string of the keys of shard epochs.

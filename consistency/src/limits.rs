@@ -35,14 +35,40 @@ pub const DEDUP_SESSIONS_MAX: usize = 1024;
 /// Entries in one answer to a pull, bytes. Well under the 4 MiB message bound of the wire.
 pub const PULL_BYTES_MAX: usize = 1 << 20;
 
-/// Pulls under way per peer at once.
+/// Entries in one push, bytes, about at most (the entry that crosses the bound is still in it): with one
+/// value of [`VALUE_BYTES_MAX`] behind it well under the 4 MiB message bound of the wire.
+pub const PUSH_BYTES_MAX: usize = 1 << 20;
+
+/// Own entries pushed to a replica of the region and not acknowledged for this long are pushed again,
+/// milliseconds. Above a slow disk's sync.
+pub const PUSH_AGAIN_MS: u64 = 100;
+
+/// Own entries of a node that wait for a majority of the region's replicas, at most; more writes are
+/// refused as overloaded. They are held in memory.
+pub const UNCOMMITTED_ENTRIES_MAX: usize = 65_536;
+
+/// Bytes of those entries, about at most.
+pub const UNCOMMITTED_BYTES_MAX: usize = 64 << 20;
+
+/// Pulls under way per peer at once, to catch up.
 pub const PULLS_PER_PEER_MAX: usize = 8;
+
+/// Pulls under way per peer at once for sessions that wait: they do not queue behind catching up.
+pub const SESSION_PULLS_PER_PEER_MAX: usize = 64;
+
+/// Shards per peer that are known to lag and wait for their pull; further ones are found again by a
+/// later exchange.
+pub const LAGS_PER_PEER_MAX: usize = 4096;
 
 /// Groups of shards a version-vector exchange is narrowed down to before vectors are sent.
 pub const EXCHANGE_GROUPS: usize = 16;
 
 /// Shards whose vectors go into one exchange answer, at most.
 pub const EXCHANGE_SHARDS_MAX: usize = 512;
+
+/// Prefixes in one exchange answer, about at most (the shard that crosses the bound is still in it): a
+/// shard has one for every origin that ever wrote to it.
+pub const EXCHANGE_PREFIXES_MAX: usize = 16_384;
 
 /// Rows one page of a scan holds, at most.
 pub const SCAN_ROWS_MAX: usize = 1000;
@@ -59,11 +85,16 @@ pub const HEARTBEAT_BUSY_MS: u64 = 20;
 /// How long a peer that asked for fast heartbeats keeps getting them, milliseconds.
 pub const HEARTBEAT_BUSY_FOR_MS: u64 = 200;
 
+/// Shortest time between two records of up to when each peer's writes are known, milliseconds. They go
+/// with batches that are written anyway.
+pub const SAFE_TIMES_STORE_MS: u64 = 1000;
+
 /// A peer not heard of for this long does not count as reachable, milliseconds.
 pub const PEER_SILENT_MS: u64 = 3500;
 
-/// Longest time a session request waits locally before it is forwarded, milliseconds.
-pub const SESSION_WAIT_MAX_MS: u64 = 100;
+/// Shortest time a session request waits locally where waiting is predicted to be sooner, before it is
+/// forwarded all the same, milliseconds. It waits twice the predicted time where that is longer.
+pub const SESSION_WAIT_MIN_MS: u64 = 100;
 
 /// One attempt of a strong operation lasts this many round trips to its quorum before a new ballot.
 pub const ATTEMPT_ROUND_TRIPS: u32 = 3;

@@ -24,7 +24,8 @@ pub struct Envelope {
     pub start: u64,
     /// The sender's incarnation.
     pub incarnation: u32,
-    /// The sender's store sequence: durable when the message carries a vote or is a heartbeat.
+    /// The sender's store sequence: durable when the message carries a vote, is a heartbeat, or tells of
+    /// the sender's log.
     pub store_sequence: u64,
     /// The sender's clock.
     pub hlc: Hlc,
@@ -302,6 +303,19 @@ impl Message {
                 | Message::ReadAnswer { .. }
                 | Message::Heartbeat(_)
         )
+    }
+
+    /// Whether the message tells of what its sender's store holds, up to the store sequence it carries:
+    /// whoever got it would notice if that store came back shorter.
+    pub fn tells_of_the_store(&self) -> bool {
+        self.is_vote()
+            || matches!(
+                self,
+                Message::Append(_)
+                    | Message::Committed { .. }
+                    | Message::Acknowledge { .. }
+                    | Message::Entries { .. }
+            )
     }
 
     /// The word used in metrics and logs.

@@ -36,6 +36,8 @@ mod settle;
 mod shard;
 mod start;
 mod status;
+#[cfg(test)]
+mod stream_tests;
 mod strong;
 mod strong_read;
 mod turn;
@@ -57,7 +59,7 @@ use crate::port::{Damaged, Family, Reader};
 use crate::request::{Level, Reason, Refusal, Request};
 use crate::rules::{Mutant, Rules};
 use crate::topology::Topology;
-use crate::version::{Ballot, Origin, Seq};
+use crate::version::{Ballot, Origin};
 
 use jobs::{Asker, Job, JobId};
 use peer::Peer;
@@ -150,13 +152,12 @@ pub struct Replica {
     shards: BTreeMap<ShardId, Shard>,
     /// After a loss: shards that are not shown yet, and who has sent what it holds of them.
     refill: BTreeMap<ShardId, BTreeSet<NodeId>>,
-    /// Own entries of all shards that are not committed in the region yet, oldest first.
-    uncommitted: BTreeSet<(Hlc, ShardId, Origin, Seq)>,
+    uncommitted: shard::Uncommitted,
     peers: BTreeMap<NodeId, Peer>,
     jobs: BTreeMap<JobId, Job>,
     clients: BTreeMap<OpId, JobId>,
-    /// Requests forwarded to a peer: our number for it is the job's.
-    forwarded: BTreeSet<JobId>,
+    /// Requests forwarded, and to whom: our number for it is the job's.
+    forwarded: BTreeMap<JobId, NodeId>,
     next_job: u64,
     coordinators: BTreeMap<Row, Coordinator>,
     /// Which row a round of proposals belongs to.
@@ -165,10 +166,13 @@ pub struct Replica {
     next_round: u64,
     recent: local::Recent,
     unsettled: settle::Unsettled,
+    safe_times: heartbeat::SafeTimes,
     /// Promises that were answered without being written. Only a mutant makes any.
     unwritten: BTreeMap<Row, Ballot>,
     next_ping: u64,
     timers: BTreeSet<(Duration, Timer)>,
+    /// When the heartbeat timer is set for.
+    heartbeat_due: Duration,
     woken_for: Option<Duration>,
     damage: Option<Damaged>,
 }
@@ -221,24 +225,27 @@ impl Replica {
             origins: stored.origins,
             shards: stored.shards,
             refill: BTreeMap::new(),
-            uncommitted: BTreeSet::new(),
+            uncommitted: shard::Uncommitted::default(),
             peers: stored.peers,
             jobs: BTreeMap::new(),
             clients: BTreeMap::new(),
-            forwarded: BTreeSet::new(),
+            forwarded: BTreeMap::new(),
             next_job: first_number,
             coordinators: BTreeMap::new(),
             proposals: BTreeMap::new(),
             reads: BTreeMap::new(),
             next_round: first_number,
             unsettled: settle::Unsettled::load(reader, now)?,
+            safe_times: heartbeat::SafeTimes::default(),
             unwritten: BTreeMap::new(),
             next_ping: 0,
             timers: BTreeSet::new(),
+            heartbeat_due: Duration::ZERO,
             woken_for: None,
             damage: None,
         };
         replica.restore_uncommitted(reader)?;
+        replica.restore_safe_times(reader)?;
         Ok(replica)
     }
 
@@ -281,6 +288,7 @@ impl Replica {
             }
         }
         if turn.has_written() {
+            self.store_safe_times(&mut turn);
             self.store_sequence += 1;
             let sequence = self.store_sequence.to_record();
             turn.put(Family::Meta, layout::SEQUENCE.to_vec().into(), sequence);
@@ -375,7 +383,7 @@ impl Replica {
             Message::Heartbeat(heartbeat) => self.on_heartbeat(turn, from, hlc, &heartbeat),
             Message::Append(append) => self.on_append(turn, from, append),
             Message::Committed { shard, origin, seq } => {
-                self.on_committed(turn, shard, origin, seq);
+                self.on_committed(turn, from, shard, origin, seq);
             }
             Message::Acknowledge { shard, origin, seq } => {
                 self.on_acknowledge(turn, from, shard, origin, seq);
@@ -472,6 +480,13 @@ impl Replica {
             return Err(Refusal::not_applied(
                 Reason::AwaitingReadmission,
                 "this node lost data and is being refilled; it serves eventual and session reads only: ask another node",
+            ));
+        }
+        let held_here = self.shards.contains_key(&local::shard_of(&request.command));
+        if held_here && self.uncommitted.is_full() {
+            return Err(Refusal::not_applied(
+                Reason::Overloaded,
+                "too much written at this node waits for a majority of its region's replicas; ask another region, or retry when they are back",
             ));
         }
         if self.clock_out_of_bounds(now) {

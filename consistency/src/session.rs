@@ -14,7 +14,7 @@
 use bytes::Bytes;
 
 use crate::clock::{ClockAhead, Hlc, Now, check_ahead};
-use crate::codec::{Decoded, Decoder, Encode, Encoder};
+use crate::codec::{DecodeError, Decoded, Decoder, Encode, Encoder};
 use crate::key::{ClusterId, RegionId};
 use crate::limits::REGIONS_MAX;
 
@@ -83,11 +83,17 @@ impl Encode for Context {
         out.list(self.0.iter().map(|(r, h)| (u64::from(r.0), *h)));
     }
     fn decode(input: &mut Decoder) -> Decoded<Context> {
-        let mut context = Context::new();
-        for (region, hlc) in input.list::<(u64, Hlc)>("context")? {
-            context.raise(RegionId(region as u8), hlc);
+        let what = "context";
+        let mut context: Vec<(RegionId, Hlc)> = Vec::new();
+        for (region, hlc) in input.list::<(u64, Hlc)>(what)? {
+            let region = u8::try_from(region).map_err(|_| DecodeError::Malformed { what })?;
+            // Sorted, and each region once: one context has one encoding.
+            if context.last().is_some_and(|(last, _)| last.0 >= region) {
+                return Err(DecodeError::Malformed { what });
+            }
+            context.push((RegionId(region), hlc));
         }
-        Ok(context)
+        Ok(Context(context))
     }
 }
 
@@ -254,6 +260,19 @@ mod tests {
         #[test]
         fn noise_is_refused(bytes in proptest::collection::vec(any::<u8>(), 1..200)) {
             let _ = SessionToken::decode(HERE, late(), &Bytes::from(bytes));
+        }
+    }
+
+    #[test]
+    fn only_the_one_encoding_of_a_context_is_read() {
+        let encoded = |pairs: &[(u64, u64)]| {
+            let mut out = Encoder::record();
+            out.list(pairs.iter().map(|(region, hlc)| (*region, Hlc(*hlc))));
+            Context::from_record(&out.finish())
+        };
+        assert!(encoded(&[(1, 5), (2, 3)]).is_ok());
+        for wrong in [[(256, 5), (257, 5)], [(2, 3), (1, 5)], [(1, 3), (1, 5)]] {
+            assert!(encoded(&wrong).is_err(), "{wrong:?}");
         }
     }
 

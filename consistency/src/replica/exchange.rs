@@ -9,7 +9,7 @@
 //! third one.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,17 +18,16 @@ use crate::effect::Note;
 use crate::key::{NodeId, ShardId};
 use crate::layout;
 use crate::limits::{
-    EXCHANGE_GROUPS, EXCHANGE_SHARDS_MAX, HEARTBEAT_IDLE_MS, PULL_BYTES_MAX, PULLS_PER_PEER_MAX,
+    EXCHANGE_GROUPS, EXCHANGE_PREFIXES_MAX, EXCHANGE_SHARDS_MAX, HEARTBEAT_IDLE_MS, PULL_BYTES_MAX,
 };
 use crate::message::{Message, Prefix, Run, Statement};
 use crate::port::{Damaged, Family};
 use crate::version::{Origin, Seq};
 
 use super::Replica;
+use super::logs::last_of;
+use super::peer::Purpose;
 use super::turn::Turn;
-
-/// A pull not answered for this long may be asked again.
-const PULL_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Replica {
     /// One digest of the vectors of all shards shared with a peer.
@@ -69,7 +68,8 @@ impl Replica {
         self.send(turn, with, Message::ExchangeRequest { digests });
     }
 
-    /// A peer shows digests by group: it gets our vectors of the groups that differ.
+    /// A peer shows digests by group: it gets our vectors of the groups that differ, as many as an answer
+    /// holds. The next answer goes on where this one ended, so that every shard has its turn.
     pub(super) fn on_exchange_request(
         &mut self,
         turn: &mut Turn<'_>,
@@ -80,14 +80,28 @@ impl Replica {
         if digests.len() != own.len() {
             return;
         }
-        let shared = self.peers.get(&from).map_or(&[][..], |p| &p.shared);
-        let vectors = shared
+        let Some(peer) = self.peers.get(&from) else {
+            return;
+        };
+        let behind_last = peer.shared.partition_point(|s| Some(*s) <= peer.shown);
+        let (before, behind) = peer.shared.split_at(behind_last);
+        let mut room = EXCHANGE_PREFIXES_MAX;
+        let vectors: Vec<(ShardId, Vec<Prefix>)> = behind
             .iter()
+            .chain(before)
             .filter(|shard| own[group_of(**shard)] != digests[group_of(**shard)])
-            .take(EXCHANGE_SHARDS_MAX)
             .map(|shard| (*shard, self.prefixes(*shard)))
             .filter(|(_, prefixes)| !prefixes.is_empty())
+            .take(EXCHANGE_SHARDS_MAX)
+            .take_while(|(_, prefixes)| {
+                let fits = room > 0;
+                room = room.saturating_sub(prefixes.len());
+                fits
+            })
             .collect();
+        if let (Some((last, _)), Some(peer)) = (vectors.last(), self.peers.get_mut(&from)) {
+            peer.shown = Some(*last);
+        }
         self.send(turn, from, Message::ExchangeReply { vectors });
     }
 
@@ -98,20 +112,35 @@ impl Replica {
         from: NodeId,
         vectors: Vec<(ShardId, Vec<Prefix>)>,
     ) {
-        let mut lags: Vec<(Seq, ShardId)> = Vec::new();
+        let mut lags: Vec<(ShardId, Seq)> = Vec::new();
         for (shard, prefixes) in vectors {
             let Some(held) = self.shards.get(&shard) else {
                 continue;
             };
             let behind = |p: &Prefix| p.seq.saturating_sub(held.applied(p.origin));
-            let lag = prefixes.iter().map(behind).sum();
+            let lag = prefixes.iter().map(behind).fold(0, Seq::saturating_add);
             if lag > 0 {
-                lags.push((lag, shard));
+                lags.push((shard, lag));
             }
         }
-        lags.sort_unstable_by(|a, b| b.cmp(a));
-        for (_, shard) in lags {
-            self.pull(turn, from, shard);
+        self.catch_up(turn, from, lags);
+    }
+
+    /// A peer is ahead in these shards, by so much: pulls them, as many at once as may be.
+    pub(super) fn catch_up(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        lags: impl IntoIterator<Item = (ShardId, Seq)>,
+    ) {
+        let now = turn.now.monotonic;
+        if let Some(peer) = self.peers.get_mut(&from) {
+            for (shard, lag) in lags {
+                peer.lags_in(shard, lag);
+            }
+        }
+        while let Some(shard) = self.peers.get_mut(&from).and_then(|p| p.next_lag(now)) {
+            self.pull(turn, from, shard, Purpose::Repair);
         }
     }
 
@@ -128,16 +157,18 @@ impl Replica {
     }
 
     /// Asks a peer for what it has beyond our prefixes, unless enough is under way already.
-    pub(super) fn pull(&mut self, turn: &mut Turn<'_>, from: NodeId, shard: ShardId) {
+    pub(super) fn pull(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        shard: ShardId,
+        purpose: Purpose,
+    ) {
         let now = turn.now.monotonic;
-        let Some(peer) = self.peers.get_mut(&from) else {
-            return;
-        };
-        peer.pulls.retain(|_, asked| now < *asked + PULL_PATIENCE);
-        if peer.pulls.len() >= PULLS_PER_PEER_MAX || peer.pulls.contains_key(&shard) {
+        let peer = self.peers.get_mut(&from);
+        if !peer.is_some_and(|peer| peer.begin_pull(shard, now, purpose)) {
             return;
         }
-        peer.pulls.insert(shard, now);
         let have = self.prefixes(shard);
         turn.note(Note::Pulled);
         self.send(turn, from, Message::Pull { shard, have });
@@ -152,7 +183,7 @@ impl Replica {
         let nodes: Vec<NodeId> = held.voters.nodes().collect();
         for node in nodes {
             if self.peers.get(&node).is_some_and(|p| p.reachable(now)) {
-                self.pull(turn, node, shard);
+                self.pull(turn, node, shard, Purpose::Session);
                 if !self.peers.get(&node).is_some_and(|p| p.just_sent(now)) {
                     self.send_heartbeat(turn, node);
                 }
@@ -174,29 +205,17 @@ impl Replica {
         };
         let have: BTreeMap<Origin, Seq> = have.iter().map(|p| (p.origin, p.seq)).collect();
         let logs: Vec<(Origin, Seq)> = held.logs.iter().map(|(o, l)| (*o, l.applied)).collect();
-        let mut budget = PULL_BYTES_MAX;
-        let mut more = false;
-        let mut runs = Vec::new();
-        for (origin, applied) in logs {
-            let first = have.get(&origin).copied().unwrap_or(0) + 1;
-            if first > applied {
-                continue;
+        let missing = logs.into_iter().filter_map(|(origin, applied)| {
+            let first = have.get(&origin).copied().unwrap_or(0).checked_add(1)?;
+            (first <= applied).then_some((origin, first..=applied))
+        });
+        let (runs, more) = match read_runs(turn, shard, missing) {
+            Ok(found) => found,
+            Err(damage) => {
+                self.meet_damage(turn, damage);
+                return;
             }
-            if budget == 0 {
-                more = true;
-                break;
-            }
-            match read_run(turn, shard, origin, first..=applied, &mut budget) {
-                Ok(run) => {
-                    more |= first + (run.entries.len() as Seq) <= applied;
-                    runs.push(run);
-                }
-                Err(damage) => {
-                    self.meet_damage(turn, damage);
-                    return;
-                }
-            }
-        }
+        };
         let statements = self.statements(turn, shard);
         self.send(
             turn,
@@ -208,6 +227,11 @@ impl Replica {
                 more,
             },
         );
+        // Whoever pulled the end has its safe time right behind it: the link keeps the order.
+        let now = turn.now.monotonic;
+        if !more && !self.peers.get(&from).is_none_or(|p| p.just_sent(now)) {
+            self.send_heartbeat(turn, from);
+        }
     }
 
     /// Up to when each node's writes to a shard are known here, and the prefixes that hold them.
@@ -239,13 +263,16 @@ impl Replica {
         statements: Vec<Statement>,
         more: bool,
     ) {
-        if let Some(peer) = self.peers.get_mut(&from) {
-            peer.pulls.remove(&shard);
-        }
+        let purpose = match self.peers.get_mut(&from) {
+            Some(peer) => peer.end_pull(shard),
+            None => return,
+        };
+        let before = self.applied_in(shard);
         for run in runs {
             let origin = run.origin;
-            // Only committed entries are served.
-            self.take_run(turn, shard, run, Seq::MAX);
+            // Only committed entries are served; what is merely logged here may lie behind them.
+            let last = last_of(&run);
+            self.take_run(turn, shard, run, last);
             self.acknowledge(turn, shard, origin);
         }
         if let Some(held) = self.shards.get_mut(&shard) {
@@ -258,11 +285,19 @@ impl Replica {
             }
         }
         self.progressed(turn, shard);
-        if more {
-            self.pull(turn, from, shard);
-        } else {
+        // Entries that can not be taken would be sent again and again: the next exchange tries again.
+        if more && self.applied_in(shard) > before {
+            self.pull(turn, from, shard, purpose);
+        } else if !more {
             self.refilled(turn, from, shard);
         }
+        self.catch_up(turn, from, None);
+    }
+
+    /// How many entries of a shard are applied.
+    fn applied_in(&self, shard: ShardId) -> Seq {
+        let held = self.shards.get(&shard);
+        held.map_or(0, |held| held.logs.values().map(|log| log.applied).sum())
     }
 
     /// Prefixes of a shard grew: stated ends may be reached, sessions may be covered.
@@ -287,12 +322,34 @@ fn group_of(shard: ShardId) -> usize {
     (usize::from(shard.keyspace.0) * 7 + usize::from(shard.index)) % EXCHANGE_GROUPS
 }
 
+/// Reads the stored entries of these logs, about [`PULL_BYTES_MAX`] at most, and whether there is more.
+fn read_runs(
+    turn: &Turn<'_>,
+    shard: ShardId,
+    missing: impl Iterator<Item = (Origin, RangeInclusive<Seq>)>,
+) -> Result<(Vec<Run>, bool), Damaged> {
+    let mut budget = PULL_BYTES_MAX;
+    let mut runs = Vec::new();
+    let mut more = false;
+    for (origin, seqs) in missing {
+        if budget == 0 {
+            more = true;
+            break;
+        }
+        let wanted = seqs.end() - seqs.start() + 1;
+        let run = read_run(turn, shard, origin, seqs, &mut budget)?;
+        more |= (run.entries.len() as Seq) < wanted;
+        runs.push(run);
+    }
+    Ok((runs, more))
+}
+
 /// Reads stored entries until the budget is used up; at least one.
 fn read_run(
     turn: &Turn<'_>,
     shard: ShardId,
     origin: Origin,
-    seqs: std::ops::RangeInclusive<Seq>,
+    seqs: RangeInclusive<Seq>,
     budget: &mut usize,
 ) -> Result<Run, Damaged> {
     let first = *seqs.start();

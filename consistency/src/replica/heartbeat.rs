@@ -10,19 +10,95 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::Hlc;
+use crate::codec::{DecodeError, Decoded, Decoder, Encode, Encoder};
 use crate::key::{NodeId, ShardId};
-use crate::limits::{HEARTBEAT_BUSY_FOR_MS, HEARTBEAT_BUSY_MS, HEARTBEAT_IDLE_MS, PEER_SILENT_MS};
+use crate::layout;
+use crate::limits::{
+    HEARTBEAT_BUSY_FOR_MS, HEARTBEAT_BUSY_MS, HEARTBEAT_IDLE_MS, PEER_SILENT_MS,
+    SAFE_TIMES_STORE_MS,
+};
 use crate::message::{Echo, Envelope, Heartbeat, Message};
+use crate::port::{Damaged, Family, Reader};
 use crate::quorum::majority;
 use crate::rules::Mutant;
 use crate::version::{Origin, Seq};
 
-use super::peer::{Behind, Known};
-use super::turn::Turn;
+use super::peer::{Behind, Known, Peer};
+use super::turn::{Turn, damaged};
 use super::{Replica, Standing, Timer};
 use crate::effect::Note;
 
+/// Up to when the peers' writes were known here when that was written down last.
+///
+/// Said of every shard at once: where one lags, of the moment before. The record goes into a batch
+/// behind or with the entries it counts on, so a store that holds it holds them. Without it a restart
+/// would forget that nothing of a region is missing, and only that region could tell.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct SafeTimes {
+    known: BTreeMap<NodeId, Hlc>,
+    /// Not written again before.
+    due: Duration,
+}
+
+impl Encode for SafeTimes {
+    fn encode(&self, out: &mut Encoder) {
+        let pairs = self.known.iter();
+        out.list(pairs.map(|(node, hlc)| (u64::from(node.0), *hlc)));
+    }
+    fn decode(input: &mut Decoder) -> Decoded<SafeTimes> {
+        let what = "safe times";
+        let mut known = BTreeMap::new();
+        for (node, hlc) in input.list::<(u64, Hlc)>(what)? {
+            let node = NodeId(u16::try_from(node).map_err(|_| DecodeError::Malformed { what })?);
+            if known
+                .last_key_value()
+                .is_some_and(|(last, _)| *last >= node)
+            {
+                return Err(DecodeError::Malformed { what });
+            }
+            known.insert(node, hlc);
+        }
+        let due = Duration::ZERO;
+        Ok(SafeTimes { known, due })
+    }
+}
+
 impl Replica {
+    /// Takes up what an earlier start knew; not where the store may have lost what that rests on.
+    pub(super) fn restore_safe_times(&mut self, reader: &dyn Reader) -> Result<(), Damaged> {
+        let stored = reader.get(Family::Meta, layout::SAFE)?;
+        let Some(stored) = stored.filter(|_| self.standing != Standing::Lost) else {
+            return Ok(());
+        };
+        self.safe_times = SafeTimes::from_record(&stored).map_err(|e| damaged(Family::Meta, &e))?;
+        for (node, hlc) in &self.safe_times.known {
+            if let Some(peer) = self.peers.get_mut(node) {
+                peer.known.hlc = *hlc;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down what is known now, once in a while.
+    pub(super) fn store_safe_times(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.monotonic;
+        if now < self.safe_times.due {
+            return;
+        }
+        self.safe_times.due = now + Duration::from_millis(SAFE_TIMES_STORE_MS);
+        let known = |(node, peer): (&NodeId, &Peer)| {
+            let before = self.safe_times.known.get(node).copied();
+            let hlc = before.unwrap_or(Hlc::ZERO).max(peer.known_everywhere());
+            (hlc > Hlc::ZERO).then_some((*node, hlc))
+        };
+        let known: BTreeMap<NodeId, Hlc> = self.peers.iter().filter_map(known).collect();
+        if known != self.safe_times.known {
+            self.safe_times.known = known;
+            let key = layout::SAFE.to_vec().into();
+            turn.store(Family::Meta, key, &self.safe_times);
+        }
+    }
+
     /// Whether an envelope is to be read at all: right cluster, known sender, not a fenced start.
     pub(super) fn welcome(&mut self, turn: &mut Turn<'_>, envelope: &Envelope) -> bool {
         let cluster = self.topology.cluster;
@@ -43,11 +119,23 @@ impl Replica {
             peer.begin_start(envelope.start);
         }
         peer.heard_at = Some(turn.now.monotonic);
-        if envelope.message.is_vote() && envelope.store_sequence > peer.seen_sequence {
+        let other = std::mem::replace(&mut peer.incarnation, envelope.incarnation);
+        let new_store = other != 0 && other != envelope.incarnation;
+        if envelope.message.tells_of_the_store() && envelope.store_sequence > peer.seen_sequence {
             peer.seen_sequence = envelope.store_sequence;
             peer.seen_stored = false;
         }
+        if new_store {
+            self.forget_replica(envelope.from);
+        }
         true
+    }
+
+    /// A peer lost its store: nothing it acknowledged counts any more.
+    fn forget_replica(&mut self, node: NodeId) {
+        for held in self.shards.values_mut() {
+            held.forget_replica(node);
+        }
     }
 
     fn answer_fenced(&mut self, turn: &mut Turn<'_>, to: NodeId, seen_start: u64) {
@@ -97,14 +185,16 @@ impl Replica {
         }
         self.send_heartbeat(turn, node);
         self.schedule_heartbeats(turn);
+        self.push_from_start(turn, node);
     }
 
     /// The stream to a peer broke.
     pub(super) fn on_link_down(&mut self, turn: &mut Turn<'_>, node: NodeId) {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.up = false;
-            peer.pulls.clear();
+            peer.stop_pulling();
         }
+        self.take_back_forwarded(turn);
         self.refuse_unreachable(turn);
     }
 
@@ -126,23 +216,12 @@ impl Replica {
         for shard in self.waited_for() {
             self.ask_around(turn, shard);
         }
-        self.resend_uncommitted(turn);
+        self.push_again(turn);
+        self.take_back_forwarded(turn);
         self.refill_some(turn);
         self.refuse_unreachable(turn);
         self.settle_some(turn);
         self.schedule_heartbeats(turn);
-    }
-
-    fn resend_uncommitted(&mut self, turn: &mut Turn<'_>) {
-        let mut ends: Vec<(ShardId, Origin)> = Vec::new();
-        for (shard, held) in &self.shards {
-            let origins = held.uncommitted.keys().map(|(origin, _)| (*shard, *origin));
-            ends.extend(origins);
-        }
-        ends.dedup();
-        for (shard, origin) in ends {
-            self.resend(turn, shard, origin);
-        }
     }
 
     /// Sets the timer for the next heartbeat that is due.
@@ -150,8 +229,9 @@ impl Replica {
         let idle = turn.now.monotonic + Duration::from_millis(HEARTBEAT_IDLE_MS);
         let up = self.peers.values().filter(|p| p.up);
         let next = up.map(|p| p.heartbeat_at).min().unwrap_or(idle);
-        self.timers.retain(|(_, timer)| *timer != Timer::Heartbeat);
-        self.set_timer(next.max(turn.now.monotonic), Timer::Heartbeat);
+        self.timers.remove(&(self.heartbeat_due, Timer::Heartbeat));
+        self.heartbeat_due = next.max(turn.now.monotonic);
+        self.set_timer(self.heartbeat_due, Timer::Heartbeat);
     }
 
     /// Sends one heartbeat.
@@ -242,6 +322,7 @@ impl Replica {
             }
         };
         peer.votes = heartbeat.votes;
+        let newly_lost = heartbeat.lost && !peer.lost;
         peer.lost = heartbeat.lost;
         // Relative to a heartbeat we never saw: neither believed nor echoed, so that the next lists all.
         if heartbeat.since <= processed {
@@ -266,6 +347,9 @@ impl Replica {
                     fresh_at: before.fresh_at.max(sent_at),
                 };
             }
+        }
+        if newly_lost {
+            self.forget_replica(from);
         }
         self.after_heartbeat(turn, from, heartbeat);
     }

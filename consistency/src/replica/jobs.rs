@@ -6,10 +6,12 @@ use crate::clock::Hlc;
 use crate::key::{NodeId, OpId};
 use crate::request::{Applied, Reason, Refusal, Reply, Request};
 
+use super::local::shard_of;
 use super::turn::Turn;
 use super::{Replica, Timer};
 use crate::effect::Effect;
 use crate::message::Message;
+use crate::version::Dot;
 
 /// An open request's number at this replica.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -47,6 +49,10 @@ pub(super) struct Job {
     pub(super) round_trips: u8,
     /// Whether it may still be forwarded.
     pub(super) may_forward: bool,
+    /// The own entry whose durability its reply waits for.
+    pub(super) entry: Option<Dot>,
+    /// When it is to be forwarded unless it is served here before.
+    pub(super) forward_at: Option<Duration>,
 }
 
 impl Replica {
@@ -65,6 +71,8 @@ impl Replica {
             stage: Stage::Clean,
             round_trips: 0,
             may_forward,
+            entry: None,
+            forward_at: None,
         };
         self.jobs.insert(id, job);
         id
@@ -77,11 +85,9 @@ impl Replica {
         id: JobId,
         result: Result<Reply, Refusal>,
     ) {
-        let Some(job) = self.jobs.remove(&id) else {
+        let Some(job) = self.close_job(id) else {
             return;
         };
-        // An answer that comes later finds nobody waiting.
-        self.forwarded.remove(&id);
         match job.asker {
             Asker::Settle => {}
             Asker::Client(op) => {
@@ -102,6 +108,25 @@ impl Replica {
             }
             Asker::Peer(node, id) => self.send(turn, node, Message::Forwarded { id, result }),
         }
+    }
+
+    /// Forgets a job and everything that waits for it: an answer that comes later finds nobody.
+    fn close_job(&mut self, id: JobId) -> Option<Job> {
+        let job = self.jobs.remove(&id)?;
+        let shard = shard_of(&job.request.command);
+        self.forwarded.remove(&id);
+        self.timers
+            .remove(&(job.request.deadline, Timer::Deadline(id)));
+        if let Some(at) = job.forward_at {
+            self.timers.remove(&(at, Timer::Forward(id)));
+        }
+        if let Some(held) = self.shards.get_mut(&shard) {
+            held.sessions.remove(&id);
+        }
+        if let Some(dot) = job.entry {
+            self.forget_waiting(shard, dot, id);
+        }
+        Some(job)
     }
 
     /// Refuses a job with nothing applied.
@@ -154,8 +179,7 @@ impl Replica {
     /// The client is gone.
     pub(super) fn on_cancelled(&mut self, op: OpId) {
         if let Some(id) = self.clients.remove(&op) {
-            self.jobs.remove(&id);
-            self.forwarded.remove(&id);
+            self.close_job(id);
         }
     }
 

@@ -6,6 +6,8 @@
 //! client and shipped to other regions. The eventual view changes here and nowhere else.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -13,6 +15,7 @@ use crate::clock::Hlc;
 use crate::codec::Encode;
 use crate::effect::Note;
 use crate::key::{NodeId, RegionId, ShardId};
+use crate::limits::{PUSH_AGAIN_MS, PUSH_BYTES_MAX};
 use crate::message::{Append, Message, Run};
 use crate::port::{Damaged, Family, Reader};
 use crate::quorum::majority;
@@ -23,11 +26,10 @@ use crate::version::{Ballot, Dot, Origin, Seq};
 use crate::{clock, layout};
 
 use super::Replica;
-use super::shard::{LogState, Waiting};
+use super::jobs::{Job, JobId};
+use super::peer::Peer;
+use super::shard::{LogState, Pushed, Shard, Waiting};
 use super::turn::{Turn, damaged};
-
-/// Own entries re-sent to a replica of the region at once.
-const RESEND_ENTRIES: usize = 64;
 
 impl Replica {
     /// Appends an entry to the own log of a shard; replies may wait for its durability.
@@ -48,23 +50,20 @@ impl Replica {
         let log = held.logs.entry(origin).or_default();
         log.logged += 1;
         let (seq, state) = (log.logged, *log);
-        turn.put(
-            Family::Log,
-            layout::entry(shard, origin, seq),
-            entry.to_record(),
-        );
+        let record = entry.to_record();
+        let dot = Dot { origin, seq };
+        self.uncommitted.insert(entry.hlc, shard, dot, record.len());
+        turn.put(Family::Log, layout::entry(shard, origin, seq), record);
         turn.store(Family::Meta, layout::log_state(shard, origin), &state);
         held.changed_at = pings;
-        self.uncommitted.insert((entry.hlc, shard, origin, seq));
         held.uncommitted.insert((origin, seq), entry);
-        held.waiting
-            .entry((origin, seq))
-            .or_default()
-            .extend(waiting);
+        for waiting in waiting {
+            wait_for(&mut self.jobs, held, dot, waiting);
+        }
         if held.voters.region_reached(region, |node| node == me) {
             self.commit_own(turn, shard, origin, seq);
         } else {
-            self.resend(turn, shard, origin);
+            self.push(turn, shard, origin);
         }
     }
 
@@ -79,108 +78,200 @@ impl Replica {
         let Some(held) = self.shards.get_mut(&shard) else {
             return;
         };
-        let name = (dot.origin, dot.seq);
-        held.waiting.entry(name).or_default().push(waiting);
-        self.release(turn, shard, dot.origin);
+        wait_for(&mut self.jobs, held, dot, waiting);
+        self.release(turn, shard, dot.origin, dot.seq..=dot.seq);
     }
 
-    /// Sends the uncommitted end of an own log to the region's other replicas.
-    pub(super) fn resend(&mut self, turn: &mut Turn<'_>, shard: ShardId, origin: Origin) {
-        let Some(held) = self.shards.get(&shard) else {
+    /// A job waits for an own entry no longer.
+    pub(super) fn forget_waiting(&mut self, shard: ShardId, dot: Dot, job: JobId) {
+        let Some(held) = self.shards.get_mut(&shard) else {
             return;
         };
-        let committed = held.applied(origin);
-        let others = held.other_ends(origin);
-        let neighbours = held.voters.regions().get(&self.me.region);
-        let mut messages = Vec::new();
-        for node in neighbours.into_iter().flatten().copied() {
-            if node == self.me.node {
-                continue;
-            }
-            let held_there = held.acknowledged.get(&(origin, node)).copied();
-            let first = held_there.unwrap_or(0).max(committed) + 1;
-            let range = held.uncommitted.range((origin, first)..=(origin, Seq::MAX));
-            let entries: Vec<Bytes> = range
-                .take(RESEND_ENTRIES)
-                .map(|(_, e)| e.to_record())
-                .collect();
-            if !entries.is_empty() {
-                let run = Run {
-                    origin,
-                    first,
-                    entries,
-                };
-                let append = Append {
-                    shard,
-                    run,
-                    committed,
-                    others: others.clone(),
-                    place: None,
-                };
-                messages.push((node, Message::Append(append)));
+        let name = (dot.origin, dot.seq);
+        if let Some(waiting) = held.waiting.get_mut(&name) {
+            waiting.retain(|w| w.job != job);
+            if waiting.is_empty() {
+                held.waiting.remove(&name);
             }
         }
-        for (node, message) in messages {
-            self.send(turn, node, message);
+    }
+
+    /// Sends the region's other replicas what they were not sent of an own log's uncommitted end.
+    fn push(&mut self, turn: &mut Turn<'_>, shard: ShardId, origin: Origin) {
+        for node in self.neighbours(shard) {
+            self.push_to(turn, shard, origin, node);
         }
+    }
+
+    /// The region's other replicas of a shard.
+    fn neighbours(&self, shard: ShardId) -> Vec<NodeId> {
+        let held = self.shards.get(&shard);
+        let nodes = held.and_then(|held| held.voters.regions().get(&self.me.region));
+        let others = nodes.into_iter().flatten().copied();
+        others.filter(|node| *node != self.me.node).collect()
+    }
+
+    /// What was just appended goes out at once; a backlog piece by piece, as it is acknowledged.
+    fn push_to(&mut self, turn: &mut Turn<'_>, shard: ShardId, origin: Origin, node: NodeId) {
+        let neighbour = |p: &Peer| p.up && p.region == self.me.region;
+        let takes = self.peers.get(&node).is_some_and(neighbour);
+        let Some(held) = self.shards.get_mut(&shard).filter(|_| takes) else {
+            return;
+        };
+        let logged = held.logs.get(&origin).map_or(0, |log| log.logged);
+        let (upto, under_way) = held.pushed_to(origin, node);
+        if upto >= logged || (under_way && upto + 1 < logged) {
+            return;
+        }
+        let first = upto + 1;
+        let range = held.uncommitted.range((origin, first)..=(origin, logged));
+        let entries = first_piece(range.map(|(_, entry)| entry.to_record()));
+        if entries.is_empty() {
+            return;
+        }
+        let pushed = held.pushed.entry((origin, node)).or_default();
+        pushed.upto = upto + entries.len() as Seq;
+        if !under_way {
+            pushed.waits_since = turn.now.monotonic;
+        }
+        let append = Append {
+            shard,
+            run: Run {
+                origin,
+                first,
+                entries,
+            },
+            committed: held.applied(origin),
+            others: held.other_ends(origin),
+            place: None,
+        };
+        self.send(turn, node, Message::Append(append));
+    }
+
+    /// Own logs with uncommitted entries.
+    fn uncommitted_logs(&self) -> Vec<(ShardId, Origin)> {
+        let logs = |(shard, held): (&ShardId, &Shard)| {
+            let shard = *shard;
+            let waits = |origin: &&Origin| held.first_uncommitted(**origin).is_some();
+            let origins: Vec<Origin> = self.origins.iter().filter(waits).copied().collect();
+            origins.into_iter().map(move |origin| (shard, origin))
+        };
+        let waiting = self
+            .shards
+            .iter()
+            .filter(|(_, s)| !s.uncommitted.is_empty());
+        waiting.flat_map(logs).collect()
+    }
+
+    /// A stream to a replica stands: nothing sent before is under way any more.
+    pub(super) fn push_from_start(&mut self, turn: &mut Turn<'_>, node: NodeId) {
+        if self.topology.region_of(node) != Some(self.me.region) {
+            return;
+        }
+        for (shard, origin) in self.uncommitted_logs() {
+            if let Some(held) = self
+                .shards
+                .get_mut(&shard)
+                .filter(|h| h.voters.contains(node))
+            {
+                held.pushed.remove(&(origin, node));
+                self.push_to(turn, shard, origin, node);
+            }
+        }
+    }
+
+    /// Pushes again what was lost on its way or is not acknowledged for other reasons.
+    pub(super) fn push_again(&mut self, turn: &mut Turn<'_>) {
+        for (shard, origin) in self.uncommitted_logs() {
+            for node in self.neighbours(shard) {
+                self.push_again_to(turn, shard, origin, node);
+            }
+        }
+    }
+
+    fn push_again_to(&mut self, turn: &mut Turn<'_>, shard: ShardId, origin: Origin, node: NodeId) {
+        let patience = Duration::from_millis(PUSH_AGAIN_MS);
+        let Some(held) = self.shards.get_mut(&shard) else {
+            return;
+        };
+        let overdue = |p: &Pushed| turn.now.monotonic >= p.waits_since + patience;
+        if held.pushed.get(&(origin, node)).is_some_and(overdue) {
+            held.pushed.remove(&(origin, node));
+        }
+        self.push_to(turn, shard, origin, node);
     }
 
     /// Own entries up to `upto` are durable on a majority of the region: they count from now on.
     fn commit_own(&mut self, turn: &mut Turn<'_>, shard: ShardId, origin: Origin, upto: Seq) {
-        let Some(held) = self.shards.get_mut(&shard) else {
+        let Some(held) = self.shards.get(&shard) else {
             return;
         };
         let first = held.applied(origin) + 1;
-        let mut entries = BTreeMap::new();
-        for seq in first..=upto {
-            if let Some(entry) = held.uncommitted.remove(&(origin, seq)) {
-                self.uncommitted.remove(&(entry.hlc, shard, origin, seq));
-                entries.insert(seq, entry);
-            }
-        }
+        let mut entries = self.take_uncommitted(shard, origin, upto);
         if entries.is_empty() {
             return;
         }
-        let records = entries.values().map(Encode::to_record).collect();
+        let records = entries.values().map(|e| (e.hlc, e.to_record())).collect();
         self.apply_up_to(turn, shard, origin, upto, &mut entries);
         self.ship(turn, shard, origin, first, records);
-        self.release(turn, shard, origin);
+        self.release(turn, shard, origin, first..=upto);
         self.wake_sessions(turn, shard);
     }
 
-    /// Pushes committed own entries to other regions, and the news of it to the own region.
+    /// Own entries up to `upto` count as uncommitted no longer.
+    fn take_uncommitted(
+        &mut self,
+        shard: ShardId,
+        origin: Origin,
+        upto: Seq,
+    ) -> BTreeMap<Seq, Entry> {
+        let mut taken = BTreeMap::new();
+        let Some(held) = self.shards.get_mut(&shard) else {
+            return taken;
+        };
+        while let Some(seq) = held.first_uncommitted(origin).filter(|seq| *seq <= upto) {
+            let Some(entry) = held.uncommitted.remove(&(origin, seq)) else {
+                break;
+            };
+            self.uncommitted
+                .remove(entry.hlc, shard, Dot { origin, seq });
+            taken.insert(seq, entry);
+        }
+        taken
+    }
+
+    /// Pushes committed own entries to other regions, and the news of it to the own region. What does not
+    /// fit into one push is left to the receivers: they see the gap, and pull.
     fn ship(
         &mut self,
         turn: &mut Turn<'_>,
         shard: ShardId,
         origin: Origin,
         first: Seq,
-        entries: Vec<Bytes>,
+        entries: Vec<(Hlc, Bytes)>,
     ) {
         let Some(held) = self.shards.get(&shard) else {
             return;
         };
         let committed = held.applied(origin);
-        let complete = match self.uncommitted.first() {
-            Some((first, ..)) if !self.rules.broken(Mutant::PushesHideUncommitted) => {
-                Hlc(first.0 - 1)
-            }
-            _ => held.logs.get(&origin).map_or(Hlc::ZERO, |log| log.hlc),
-        };
         let others = held.other_ends(origin);
-        let targets: Vec<(NodeId, bool)> = held
-            .voters
-            .regions()
-            .iter()
-            .flat_map(|(region, nodes)| nodes.iter().map(move |n| (*n, *region)))
-            .filter(|(node, _)| *node != self.me.node)
-            .map(|(node, region)| (node, region == self.me.region))
-            .collect();
+        let place = |node| (node, held.voters.region_of(node) == Some(self.me.region));
+        let others_nodes = held.voters.nodes().filter(|node| *node != self.me.node);
+        let targets: Vec<(NodeId, bool)> = others_nodes.map(place).collect();
+        let piece = first_piece(entries.iter().map(|(_, record)| record.clone()));
+        let whole = piece.len() == entries.len();
+        let mut complete = self.complete_up_to(shard, origin);
+        if let Some((last, _)) = entries.get(piece.len() - 1).filter(|_| !whole) {
+            complete = complete.min(*last);
+        }
         for (node, near) in targets {
             let Some(peer) = self.peers.get_mut(&node) else {
                 continue;
             };
             let place = (!near).then(|| peer.next_place(complete));
+            if !(near || whole) {
+                peer.skip_push();
+            }
             if !peer.up {
                 continue;
             }
@@ -195,7 +286,7 @@ impl Replica {
                     run: Run {
                         origin,
                         first,
-                        entries: entries.clone(),
+                        entries: piece.clone(),
                     },
                     committed,
                     others: others.clone(),
@@ -206,19 +297,34 @@ impl Replica {
         }
     }
 
-    /// Answers whoever waited for own entries that are durable where they want them.
-    fn release(&mut self, turn: &mut Turn<'_>, shard: ShardId, origin: Origin) {
+    /// Every own entry with a clock up to this, in whatever shard, is committed when this one is.
+    fn complete_up_to(&self, shard: ShardId, origin: Origin) -> Hlc {
+        let held = self.shards.get(&shard);
+        let log = held.and_then(|held| held.logs.get(&origin));
+        match self.uncommitted.oldest() {
+            Some(oldest) if !self.rules.broken(Mutant::PushesHideUncommitted) => Hlc(oldest.0 - 1),
+            _ => log.map_or(Hlc::ZERO, |log| log.hlc),
+        }
+    }
+
+    /// Answers whoever waited for one of these own entries and has it durable where it wants it.
+    fn release(
+        &mut self,
+        turn: &mut Turn<'_>,
+        shard: ShardId,
+        origin: Origin,
+        seqs: RangeInclusive<Seq>,
+    ) {
         let Some(held) = self.shards.get_mut(&shard) else {
             return;
         };
-        let committed = held.applied(origin);
+        let (first, last) = (*seqs.start(), held.applied(origin).min(*seqs.end()));
+        if first > last {
+            return;
+        }
         let mut ready = Vec::new();
-        let range = (origin, 0)..=(origin, committed);
-        let seqs: Vec<Seq> = held
-            .waiting
-            .range(range)
-            .map(|((_, seq), _)| *seq)
-            .collect();
+        let waited_for = held.waiting.range((origin, first)..=(origin, last));
+        let seqs: Vec<Seq> = waited_for.map(|((_, seq), _)| *seq).collect();
         for seq in seqs {
             let regions = durable_regions(held, self.me.region, origin, seq);
             let Some(waiting) = held.waiting.get_mut(&(origin, seq)) else {
@@ -260,11 +366,12 @@ impl Replica {
         if origin.node != from || run.entries.is_empty() || !self.shards.contains_key(&shard) {
             return;
         }
-        let last = run.first + run.entries.len() as Seq - 1;
+        let last = last_of(&run);
         let near = self.topology.region_of(from) == Some(self.me.region);
-        let committed = if near { committed } else { Seq::MAX };
+        // What comes from another region is committed there.
+        let committed = if near { committed } else { last };
         if !self.take_run(turn, shard, run, committed) {
-            self.pull(turn, from, shard);
+            self.catch_up(turn, from, [(shard, 1)]);
         }
         let Some(held) = self.shards.get_mut(&shard) else {
             return;
@@ -290,10 +397,14 @@ impl Replica {
     pub(super) fn on_committed(
         &mut self,
         turn: &mut Turn<'_>,
+        from: NodeId,
         shard: ShardId,
         origin: Origin,
         seq: Seq,
     ) {
+        if origin.node != from {
+            return;
+        }
         let logged = self
             .shards
             .get(&shard)
@@ -323,7 +434,17 @@ impl Replica {
             return;
         }
         let known = held.acknowledged.entry((origin, from)).or_default();
-        *known = (*known).max(seq.min(log.logged));
+        let before = *known;
+        *known = before.max(seq.min(log.logged));
+        let now_held = *known;
+        if now_held == before {
+            // It holds no more than it did: what is under way to it may have met a gap.
+            self.push_again_to(turn, shard, origin, from);
+            return;
+        }
+        if let Some(pushed) = held.pushed.get_mut(&(origin, from)) {
+            pushed.waits_since = turn.now.monotonic;
+        }
         // The highest entry that a majority of the region's replicas hold.
         let nodes = held.voters.regions().get(&region);
         let mut ends: Vec<Seq> = nodes
@@ -341,7 +462,8 @@ impl Replica {
         ends.sort_unstable_by(|a, b| b.cmp(a));
         let committed = ends.get(majority(ends.len()) - 1).copied().unwrap_or(0);
         self.commit_own(turn, shard, origin, committed);
-        self.release(turn, shard, origin);
+        self.release(turn, shard, origin, before + 1..=now_held);
+        self.push_to(turn, shard, origin, from);
     }
 
     /// Tells an origin how far its log is held durably here.
@@ -401,6 +523,12 @@ impl Replica {
             turn.store(Family::Meta, layout::log_state(shard, origin), &state);
         }
         self.apply_up_to(turn, shard, origin, committed.min(logged), &mut fresh);
+        if origin.node == self.me.node {
+            // Others hold more of an own log than was known here: it is committed.
+            let applied = self.shards.get(&shard).map_or(0, |s| s.applied(origin));
+            self.take_uncommitted(shard, origin, applied);
+            self.release(turn, shard, origin, 0..=applied);
+        }
         true
     }
 
@@ -503,7 +631,12 @@ impl Replica {
                     })?;
                     let entry =
                         Entry::from_record(&record).map_err(|e| damaged(Family::Log, &e))?;
-                    self.uncommitted.insert((entry.hlc, *shard, *origin, seq));
+                    let dot = Dot {
+                        origin: *origin,
+                        seq,
+                    };
+                    self.uncommitted
+                        .insert(entry.hlc, *shard, dot, record.len());
                     held.uncommitted.insert((*origin, seq), entry);
                 }
             }
@@ -512,13 +645,34 @@ impl Replica {
     }
 }
 
+/// The seq of a run's last entry.
+pub(super) fn last_of(run: &Run) -> Seq {
+    let behind = run.first.saturating_add(run.entries.len() as Seq);
+    behind.saturating_sub(1)
+}
+
+/// As many of the entries as one push holds.
+fn first_piece(entries: impl Iterator<Item = Bytes>) -> Vec<Bytes> {
+    let mut room = PUSH_BYTES_MAX;
+    let fits = |entry: &Bytes| {
+        let fits = room > 0;
+        room = room.saturating_sub(entry.len());
+        fits
+    };
+    entries.take_while(fits).collect()
+}
+
+/// Lets a reply wait for an own entry, if anybody waits for the reply.
+fn wait_for(jobs: &mut BTreeMap<JobId, Job>, held: &mut Shard, dot: Dot, waiting: Waiting) {
+    if let Some(job) = jobs.get_mut(&waiting.job) {
+        job.entry = Some(dot);
+        let name = (dot.origin, dot.seq);
+        held.waiting.entry(name).or_default().push(waiting);
+    }
+}
+
 /// The regions in which an own entry is durable on a majority of the replicas.
-fn durable_regions(
-    held: &super::shard::Shard,
-    own: RegionId,
-    origin: Origin,
-    seq: Seq,
-) -> Vec<RegionId> {
+fn durable_regions(held: &Shard, own: RegionId, origin: Origin, seq: Seq) -> Vec<RegionId> {
     let holds = |node: NodeId| {
         let known = held.acknowledged.get(&(origin, node));
         known.is_some_and(|end| *end >= seq)

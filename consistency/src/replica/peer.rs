@@ -6,12 +6,18 @@ use std::time::Duration;
 
 use crate::clock::Hlc;
 use crate::key::{RegionId, ShardId};
-use crate::limits::{HEARTBEAT_BUSY_MS, PEER_SILENT_MS, ROUND_TRIP_UNKNOWN_MS};
+use crate::limits::{
+    HEARTBEAT_BUSY_MS, LAGS_PER_PEER_MAX, PEER_SILENT_MS, PULLS_PER_PEER_MAX,
+    ROUND_TRIP_UNKNOWN_MS, SESSION_PULLS_PER_PEER_MAX,
+};
 use crate::message::Place;
 use crate::version::{Origin, Seq};
 
 /// Forwarded requests whose numbers are remembered, so that a repeated message is not served twice.
 const SERVED_KEPT: usize = 4096;
+
+/// A pull not answered for this long may be asked again.
+const PULL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Heartbeats whose sending time is remembered, to measure echoes.
 const PINGS_KEPT: usize = 256;
@@ -33,6 +39,15 @@ pub(super) struct Behind {
     pub(super) known: Known,
 }
 
+/// What a pull is for; each purpose has its own allowance.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// To catch up.
+    Repair,
+    /// A session waits.
+    Session,
+}
+
 /// One peer.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
@@ -44,8 +59,9 @@ pub(super) struct Peer {
     /// When the newest heartbeat of ours was sent that it echoed: proof that both directions work.
     pub(super) answered_at: Option<Duration>,
     pub(super) round_trip: Option<Duration>,
-    /// The peer's start and incarnation its newest message came from.
+    /// The peer's start and incarnation its newest message came from; 0 before the first.
     pub(super) start: u64,
+    pub(super) incarnation: u32,
     /// The lowest start whose messages are taken.
     pub(super) fence: u64,
     /// The highest store sequence seen in starts before this one.
@@ -76,8 +92,12 @@ pub(super) struct Peer {
     /// Until when its or our clock is disputed.
     pub(super) clock_disputed_until: Duration,
     pub(super) exchange_at: Duration,
-    /// Pulls under way: shard and when asked.
-    pub(super) pulls: BTreeMap<ShardId, Duration>,
+    /// Pulls under way: when asked, and what for.
+    pulls: BTreeMap<ShardId, (Duration, Purpose)>,
+    /// Shards in which it is ahead and that are not pulled yet, with by how much.
+    lags: BTreeMap<ShardId, Seq>,
+    /// The last shard whose vectors it was shown in an exchange.
+    pub(super) shown: Option<ShardId>,
     /// The newest requests it forwarded in its present start.
     served: BTreeSet<u64>,
 }
@@ -92,6 +112,7 @@ impl Peer {
             answered_at: None,
             round_trip: None,
             start: 0,
+            incarnation: 0,
             fence: 0,
             seen_before: 0,
             seen_sequence: 0,
@@ -113,6 +134,8 @@ impl Peer {
             clock_disputed_until: Duration::ZERO,
             exchange_at: Duration::ZERO,
             pulls: BTreeMap::new(),
+            lags: BTreeMap::new(),
+            shown: None,
             served: BTreeSet::new(),
         }
     }
@@ -165,6 +188,12 @@ impl Peer {
         }
     }
 
+    /// Up to when its writes to every shard are known here.
+    pub(super) fn known_everywhere(&self) -> Hlc {
+        let behind = self.behind.values().map(|behind| behind.known.hlc);
+        behind.fold(self.known.hlc, Ord::min)
+    }
+
     /// Remembers a heartbeat as sent.
     pub(super) fn sent_ping(&mut self, ping: u64, now: Duration) {
         self.pinged = ping;
@@ -184,6 +213,11 @@ impl Peer {
             number: self.pushed,
             complete,
         }
+    }
+
+    /// Something that was to be pushed is left out: what is pushed later shows a gap.
+    pub(super) fn skip_push(&mut self) {
+        self.pushed += 1;
     }
 
     /// Its heartbeat was processed: what it states is known to be missing here, or here.
@@ -234,7 +268,56 @@ impl Peer {
         self.last_ping = None;
         self.echoed = 0;
         self.pings.clear();
+        self.stop_pulling();
+    }
+
+    /// The peer is ahead in a shard: it is pulled when its turn comes.
+    pub(super) fn lags_in(&mut self, shard: ShardId, lag: Seq) {
+        if self.lags.len() < LAGS_PER_PEER_MAX || self.lags.contains_key(&shard) {
+            self.lags.insert(shard, lag);
+        }
+    }
+
+    /// The shard with the largest lag, if one more pull may be under way.
+    pub(super) fn next_lag(&mut self, now: Duration) -> Option<ShardId> {
+        if !self.may_pull(now, Purpose::Repair) {
+            return None;
+        }
+        let (shard, _) = self.lags.iter().max_by_key(|(_, lag)| **lag)?;
+        let shard = *shard;
+        self.lags.remove(&shard);
+        Some(shard)
+    }
+
+    fn may_pull(&mut self, now: Duration, purpose: Purpose) -> bool {
+        self.pulls
+            .retain(|_, (asked, _)| now < *asked + PULL_PATIENCE);
+        let same = self.pulls.values().filter(|(_, p)| *p == purpose).count();
+        same < match purpose {
+            Purpose::Repair => PULLS_PER_PEER_MAX,
+            Purpose::Session => SESSION_PULLS_PER_PEER_MAX,
+        }
+    }
+
+    /// Counts a pull as under way; `false` when it must not begin now, or has begun.
+    pub(super) fn begin_pull(&mut self, shard: ShardId, now: Duration, purpose: Purpose) -> bool {
+        if !self.may_pull(now, purpose) || self.pulls.contains_key(&shard) {
+            return false;
+        }
+        self.pulls.insert(shard, (now, purpose));
+        true
+    }
+
+    /// A pull was answered: what it was for.
+    pub(super) fn end_pull(&mut self, shard: ShardId) -> Purpose {
+        let pull = self.pulls.remove(&shard);
+        pull.map_or(Purpose::Repair, |(_, purpose)| purpose)
+    }
+
+    /// Nothing asked for will be answered any more.
+    pub(super) fn stop_pulling(&mut self) {
         self.pulls.clear();
+        self.lags.clear();
     }
 
     /// Whether a heartbeat was sent so recently that an urgent one need not be answered yet.

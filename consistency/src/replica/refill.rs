@@ -8,6 +8,7 @@ use crate::effect::Note;
 use crate::key::{NodeId, ShardId};
 
 use super::Replica;
+use super::peer::Purpose;
 use super::turn::Turn;
 
 impl Replica {
@@ -50,7 +51,7 @@ impl Replica {
             }
         }
         for (node, shard) in asks {
-            self.pull(turn, node, shard);
+            self.pull(turn, node, shard, Purpose::Repair);
         }
     }
 

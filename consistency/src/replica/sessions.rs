@@ -9,13 +9,14 @@ use std::time::Duration;
 use crate::clock::Hlc;
 use crate::effect::Note;
 use crate::key::{NodeId, RegionId, ShardId};
-use crate::limits::{DEADLINE_MAX_MS, HEARTBEAT_BUSY_MS, SESSION_WAIT_MAX_MS};
+use crate::limits::{DEADLINE_MAX_MS, HEARTBEAT_BUSY_MS, SESSION_WAIT_MIN_MS};
 use crate::message::Message;
 use crate::request::{Command, Level, Reason, Refusal, Reply, Request};
 use crate::rules::Mutant;
 use crate::session::Context;
+use crate::version::Origin;
 
-use super::jobs::{Asker, JobId, Stage};
+use super::jobs::{Asker, Job, JobId, Stage};
 use super::turn::Turn;
 use super::{Replica, Standing, Timer};
 
@@ -26,7 +27,12 @@ impl Replica {
             return Hlc::ZERO;
         };
         if node == self.me.node {
-            let uncommitted = held.uncommitted.values().map(|entry| entry.hlc).min();
+            // The clock rises along a log: the first entry of each is its oldest.
+            let first = |origin: &Origin| {
+                let name = (*origin, held.first_uncommitted(*origin)?);
+                held.uncommitted.get(&name).map(|entry| entry.hlc)
+            };
+            let uncommitted = self.origins.iter().filter_map(first).min();
             let before = uncommitted.map_or(Hlc(u64::MAX), |first| Hlc(first.0 - 1));
             return match self.standing {
                 // The end of the own log is unknown: nothing is sure.
@@ -90,27 +96,43 @@ impl Replica {
         let missing = self.missing(shard, &context);
         turn.note(Note::SessionWaited);
         if let Some(held) = self.shards.get_mut(&shard) {
-            held.sessions.push(id);
+            held.sessions.insert(id);
         }
         self.ask_around(turn, shard);
         if !may_forward || strong {
             return;
         }
         let now = turn.now.monotonic;
-        let (wait, forward) = self.predict(turn, &missing);
+        let (wait, forward) = self.predict(turn, shard, &missing);
         let patience = match wait <= forward {
-            true => Duration::from_millis(SESSION_WAIT_MAX_MS).max(wait * 2),
+            true => Duration::from_millis(SESSION_WAIT_MIN_MS).max(wait * 2),
             false => Duration::ZERO,
         };
-        self.set_timer(now + patience, Timer::Forward(id));
+        self.forward_later(id, now + patience);
+    }
+
+    fn forward_later(&mut self, id: JobId, at: Duration) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let before = job.forward_at.replace(at);
+        if let Some(before) = before {
+            self.timers.remove(&(before, Timer::Forward(id)));
+        }
+        self.set_timer(at, Timer::Forward(id));
     }
 
     /// How long the missing entries will take, and how long a forwarded request would.
-    fn predict(&self, turn: &Turn<'_>, missing: &[(RegionId, Hlc)]) -> (Duration, Duration) {
+    fn predict(
+        &self,
+        turn: &Turn<'_>,
+        shard: ShardId,
+        missing: &[(RegionId, Hlc)],
+    ) -> (Duration, Duration) {
         let mut wait = Duration::ZERO;
         let mut forward = Duration::ZERO;
         for (region, hlc) in missing {
-            let Some(peer) = self.nearest_in(turn.now.monotonic, *region) else {
+            let Some(peer) = self.nearest_in(turn.now.monotonic, *region, shard) else {
                 return (Duration::ZERO, Duration::MAX);
             };
             let round_trip = self
@@ -126,13 +148,21 @@ impl Replica {
         (wait, forward)
     }
 
-    /// The reachable node of a region that answers soonest.
-    fn nearest_in(&self, now: Duration, region: RegionId) -> Option<NodeId> {
-        self.peers
+    /// The reachable replica of a shard in a region that answers soonest.
+    fn nearest_in(&self, now: Duration, region: RegionId, shard: ShardId) -> Option<NodeId> {
+        let nodes = self.shards.get(&shard)?.voters.regions().get(&region)?;
+        let round_trip = |node: &NodeId| self.serves_others(now, *node).map(|time| (time, *node));
+        nodes
             .iter()
-            .filter(|(_, p)| p.region == region && p.reachable(now) && !p.lost)
-            .min_by_key(|(node, p)| (p.round_trip(), **node))
-            .map(|(node, _)| *node)
+            .filter_map(round_trip)
+            .min()
+            .map(|(_, node)| node)
+    }
+
+    /// The round trip to a peer, if requests may be forwarded to it.
+    fn serves_others(&self, now: Duration, node: NodeId) -> Option<Duration> {
+        let peer = self.peers.get(&node)?;
+        (peer.reachable(now) && !peer.lost).then(|| peer.round_trip())
     }
 
     /// Entries or safe times of a shard arrived: whoever waits may be served now.
@@ -148,7 +178,7 @@ impl Replica {
                 continue;
             };
             // A forwarded write may be served already; a read is answered by whoever is first.
-            if self.forwarded.contains(&id) && !job.request.command.is_read() {
+            if self.forwarded.contains_key(&id) && !job.request.command.is_read() {
                 continue;
             }
             if self.covers_for(id, shard) {
@@ -158,7 +188,7 @@ impl Replica {
                 }
                 self.serve(turn, id);
             } else if let Some(held) = self.shards.get_mut(&shard) {
-                held.sessions.push(id);
+                held.sessions.insert(id);
             }
         }
     }
@@ -183,13 +213,15 @@ impl Replica {
 
     /// A session request has waited long enough here.
     pub(super) fn on_forward_timer(&mut self, turn: &mut Turn<'_>, id: JobId) {
-        let Some(job) = self.jobs.get(&id).filter(|j| j.stage == Stage::Session) else {
+        let waits = |j: &&Job| j.stage == Stage::Session && !self.forwarded.contains_key(&id);
+        let Some(job) = self.jobs.get(&id).filter(waits) else {
             return;
         };
         let shard = super::local::shard_of(&job.request.command);
         let missing = self.missing(shard, &job.request.context);
         let newest = missing.iter().max_by_key(|(_, hlc)| *hlc);
-        let target = newest.and_then(|(region, _)| self.nearest_in(turn.now.monotonic, *region));
+        let target =
+            newest.and_then(|(region, _)| self.nearest_in(turn.now.monotonic, *region, shard));
         // Nobody to ask: it goes on waiting until its deadline.
         if let Some(target) = target {
             turn.note(Note::SessionForwarded);
@@ -206,8 +238,8 @@ impl Replica {
             .iter()
             .flat_map(|(region, nodes)| nodes.iter().map(move |n| (*region != own, *n)))
             .filter_map(|(far, node)| {
-                let peer = self.peers.get(&node).filter(|p| p.reachable(now))?;
-                Some((far, peer.round_trip(), node))
+                let round_trip = self.serves_others(now, node)?;
+                Some((far, round_trip, node))
             })
             .min();
         let may_forward = self.jobs.get(&id).is_some_and(|job| job.may_forward);
@@ -233,13 +265,37 @@ impl Replica {
         if !job.request.command.is_read() {
             job.stage = Stage::Begun;
         }
-        self.forwarded.insert(id);
+        self.forwarded.insert(id, to);
         if request.level != Level::Strong
             && let (Some(request_id), Some(row)) = (request.request_id, request.command.row())
         {
             self.recent.remember_elsewhere(row.clone(), request_id);
         }
         self.send(turn, to, Message::Forward { id: id.0, request });
+    }
+
+    /// Reads forwarded to a node that is not reachable any more are looked after here again: they wait
+    /// for their entries, or go to another node. A write may have been served there: nobody can tell.
+    pub(super) fn take_back_forwarded(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.monotonic;
+        let gone = |node: &NodeId| !self.peers.get(node).is_some_and(|p| p.reachable(now));
+        let is_read = |id: &JobId| {
+            let job = self.jobs.get(id);
+            job.is_some_and(|job| job.request.command.is_read())
+        };
+        let back: Vec<JobId> = self
+            .forwarded
+            .iter()
+            .filter(|(id, node)| gone(node) && is_read(id))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in back {
+            self.forwarded.remove(&id);
+            if let Some(job) = self.jobs.get_mut(&id) {
+                job.stage = Stage::Clean;
+            }
+            self.serve(turn, id);
+        }
     }
 
     /// A peer asks us to serve a request.
@@ -270,9 +326,11 @@ impl Replica {
         mut result: Result<Reply, Refusal>,
     ) {
         let id = JobId(number);
-        if !self.forwarded.remove(&id) {
+        // Only who was asked last may answer.
+        if self.forwarded.get(&id) != Some(&from) {
             return;
         }
+        self.forwarded.remove(&id);
         let far = self
             .peers
             .get(&from)

@@ -1,15 +1,17 @@
 //! What a replica keeps in memory of one shard it holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::clock::Hlc;
-use crate::codec::{Decoded, Decoder, Encode, Encoder};
-use crate::key::NodeId;
+use crate::codec::{DecodeError, Decoded, Decoder, Encode, Encoder};
+use crate::key::{NodeId, ShardId};
+use crate::limits::{UNCOMMITTED_BYTES_MAX, UNCOMMITTED_ENTRIES_MAX};
 use crate::message::Prefix;
 use crate::quorum::Voters;
 use crate::record::Entry;
 use crate::request::{Refusal, Reply};
-use crate::version::{Origin, Seq, ShardEpoch};
+use crate::version::{Dot, Origin, Seq, ShardEpoch};
 
 use super::jobs::JobId;
 
@@ -42,6 +44,45 @@ pub(super) struct Waiting {
     pub(super) result: Result<Reply, Refusal>,
 }
 
+/// How far an own log was pushed to a replica of the region.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pushed {
+    /// Everything up to here was sent.
+    pub(super) upto: Seq,
+    /// Since when no acknowledgement of what is under way brought news.
+    pub(super) waits_since: Duration,
+}
+
+/// Names and sizes of the own entries of all shards that are not committed in the region yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Uncommitted {
+    entries: BTreeMap<(Hlc, ShardId, Origin, Seq), usize>,
+    bytes: usize,
+}
+
+impl Uncommitted {
+    pub(super) fn insert(&mut self, hlc: Hlc, shard: ShardId, dot: Dot, bytes: usize) {
+        let name = (hlc, shard, dot.origin, dot.seq);
+        let before = self.entries.insert(name, bytes).unwrap_or(0);
+        self.bytes = self.bytes + bytes - before;
+    }
+
+    pub(super) fn remove(&mut self, hlc: Hlc, shard: ShardId, dot: Dot) {
+        let name = (hlc, shard, dot.origin, dot.seq);
+        self.bytes -= self.entries.remove(&name).unwrap_or(0);
+    }
+
+    /// The clock of the oldest.
+    pub(super) fn oldest(&self) -> Option<Hlc> {
+        self.entries.first_key_value().map(|((hlc, ..), _)| *hlc)
+    }
+
+    /// Whether no more may be begun.
+    pub(super) fn is_full(&self) -> bool {
+        self.entries.len() >= UNCOMMITTED_ENTRIES_MAX || self.bytes >= UNCOMMITTED_BYTES_MAX
+    }
+}
+
 /// One shard.
 #[derive(Clone, Debug)]
 pub(super) struct Shard {
@@ -52,6 +93,8 @@ pub(super) struct Shard {
     pub(super) uncommitted: BTreeMap<(Origin, Seq), Entry>,
     /// How far each replica holds each own log durably.
     pub(super) acknowledged: BTreeMap<(Origin, NodeId), Seq>,
+    /// How far each own log was pushed to each replica of the region.
+    pub(super) pushed: BTreeMap<(Origin, NodeId), Pushed>,
     /// Replies waiting for an own entry.
     pub(super) waiting: BTreeMap<(Origin, Seq), Vec<Waiting>>,
     /// The number of the newest heartbeat made before an own entry was assigned: see heartbeat.rs.
@@ -59,7 +102,7 @@ pub(super) struct Shard {
     /// Safe times learned from relays, per node.
     pub(super) relayed: BTreeMap<NodeId, Hlc>,
     /// Session requests waiting for entries.
-    pub(super) sessions: Vec<JobId>,
+    pub(super) sessions: BTreeSet<JobId>,
 }
 
 impl Shard {
@@ -70,16 +113,37 @@ impl Shard {
             logs: BTreeMap::new(),
             uncommitted: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
+            pushed: BTreeMap::new(),
             waiting: BTreeMap::new(),
             changed_at: 0,
             relayed: BTreeMap::new(),
-            sessions: Vec::new(),
+            sessions: BTreeSet::new(),
         }
     }
 
     /// How far one origin's log is applied.
     pub(super) fn applied(&self, origin: Origin) -> Seq {
         self.logs.get(&origin).map_or(0, |log| log.applied)
+    }
+
+    /// The first entry of an own log that is not committed in the region yet.
+    pub(super) fn first_uncommitted(&self, origin: Origin) -> Option<Seq> {
+        let mut entries = self.uncommitted.range((origin, 0)..=(origin, Seq::MAX));
+        entries.next().map(|((_, seq), _)| *seq)
+    }
+
+    /// Own entries up to here were pushed to a replica or need not be, and whether some are under way.
+    pub(super) fn pushed_to(&self, origin: Origin, node: NodeId) -> (Seq, bool) {
+        let known = self.acknowledged.get(&(origin, node)).copied();
+        let done = known.unwrap_or(0).max(self.applied(origin));
+        let upto = self.pushed.get(&(origin, node)).map_or(0, |p| p.upto);
+        (upto.max(done), upto > done)
+    }
+
+    /// What a replica was sent or holds is not known any more.
+    pub(super) fn forget_replica(&mut self, node: NodeId) {
+        self.acknowledged.retain(|(_, other), _| *other != node);
+        self.pushed.retain(|(_, other), _| *other != node);
     }
 
     /// How far every other log of an origin's node was written, as its node knows.
@@ -136,13 +200,24 @@ impl Encode for EpochRecord {
     }
     fn decode(input: &mut Decoder) -> Decoded<EpochRecord> {
         let epoch = input.get()?;
-        let pairs = input.list::<(u64, u64)>("incarnations")?;
-        let incarnations = pairs
-            .into_iter()
-            .map(|(node, inc)| (NodeId(node as u16), inc as u32));
+        let what = "incarnations";
+        let malformed = |_| DecodeError::Malformed { what };
+        let mut incarnations = BTreeMap::new();
+        for (node, incarnation) in input.list::<(u64, u64)>(what)? {
+            let node = NodeId(u16::try_from(node).map_err(malformed)?);
+            let incarnation = u32::try_from(incarnation).map_err(malformed)?;
+            // Sorted, and each node once: one record has one encoding.
+            if incarnations
+                .last_key_value()
+                .is_some_and(|(last, _)| *last >= node)
+            {
+                return Err(DecodeError::Malformed { what });
+            }
+            incarnations.insert(node, incarnation);
+        }
         Ok(EpochRecord {
             epoch,
-            incarnations: incarnations.collect(),
+            incarnations,
         })
     }
 }

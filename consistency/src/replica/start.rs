@@ -72,6 +72,8 @@ impl Standing {
 pub(super) struct Seen {
     /// Messages of starts before this one are dropped.
     pub(super) fence: u64,
+    /// The newest start heard of: the sequences of that one are not those of an earlier one.
+    pub(super) start: u64,
     /// The highest store sequence seen in starts before that one.
     pub(super) before: u64,
     /// The highest store sequence seen at all.
@@ -81,12 +83,14 @@ pub(super) struct Seen {
 impl Encode for Seen {
     fn encode(&self, out: &mut Encoder) {
         out.number(self.fence);
+        out.number(self.start);
         out.number(self.before);
         out.number(self.sequence);
     }
     fn decode(input: &mut Decoder) -> Decoded<Seen> {
         Ok(Seen {
             fence: input.number("fence")?,
+            start: input.number("start")?,
             before: input.number("sequence before")?,
             sequence: input.number("sequence")?,
         })
@@ -148,7 +152,7 @@ impl Stored {
         read_named::<Seen>(reader, layout::SEEN, |key, seen| {
             if let Some(peer) = layout::seen_of(key).and_then(|n| peers.get_mut(&n)) {
                 peer.fence = seen.fence;
-                peer.start = seen.fence;
+                peer.start = seen.start;
                 peer.seen_before = seen.before;
                 peer.seen_sequence = seen.sequence;
             }
@@ -297,6 +301,7 @@ impl Replica {
             peer.seen_stored = true;
             let seen = Seen {
                 fence: peer.fence,
+                start: peer.start,
                 before: peer.seen_before,
                 sequence: peer.seen_sequence,
             };
