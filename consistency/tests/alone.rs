@@ -11,10 +11,10 @@ mod alone {
     use bytes::Bytes;
 
     use hansa_consistency::clock::{Hlc, Now};
-    use hansa_consistency::effect::Effect;
+    use hansa_consistency::effect::{Effect, Note};
     use hansa_consistency::event::Event;
     use hansa_consistency::key::{ClusterId, KeyspaceId, NodeId, OpId, RegionId, Row};
-    use hansa_consistency::limits::SETTLE_ROWS_PER_TICK;
+    use hansa_consistency::limits::{ROW_QUEUE_MAX, SETTLE_ROWS_PER_TICK};
     use hansa_consistency::message::{Envelope, Message, Vote};
     use hansa_consistency::port::{Damaged, Family, Reader};
     use hansa_consistency::register::StrongValue;
@@ -84,6 +84,7 @@ mod alone {
         asked: u64,
         to_self: VecDeque<Envelope>,
         replies: BTreeMap<OpId, Result<Reply, Refusal>>,
+        notes: Vec<Note>,
     }
 
     fn open(disk: &Disk, start: u64, now: Now) -> Replica {
@@ -148,6 +149,7 @@ mod alone {
                 asked: 0,
                 to_self: VecDeque::new(),
                 replies: BTreeMap::new(),
+                notes: Vec::new(),
             };
             alone.begin();
             alone
@@ -190,6 +192,7 @@ mod alone {
                     Effect::Reply { id, result, .. } => {
                         self.replies.insert(id, result);
                     }
+                    Effect::Note(note) => self.notes.push(note),
                     _ => {}
                 }
             }
@@ -221,6 +224,10 @@ mod alone {
 
         /// Accepts a value that some proposer left behind.
         fn accept(&mut self, row: &Row) {
+            self.accept_in(row, 9, "1");
+        }
+
+        fn accept_in(&mut self, row: &Row, round: u64, bytes: &'static str) {
             let origin = Origin {
                 node: FAR,
                 incarnation: 7,
@@ -231,10 +238,10 @@ mod alone {
                 tag: Tag::Entry(Dot { origin, seq: 1 }),
             };
             let mut value = StrongValue::default();
-            value.state = Some(State::register(stamp, Some("1".into())));
+            value.state = Some(State::register(stamp, Some(bytes.into())));
             let value = Arc::new(value);
             let ballot = Ballot { n: 1, origin };
-            self.feed(to_me(row, |vote| Message::Accept {
+            self.feed(to_me(row, round, |vote| Message::Accept {
                 vote,
                 ballot,
                 value: value.clone(),
@@ -268,11 +275,11 @@ mod alone {
     }
 
     /// A message of this node to itself, with a vote on a row.
-    fn to_me(row: &Row, message: impl Fn(Vote) -> Message) -> Event {
+    fn to_me(row: &Row, round: u64, message: impl Fn(Vote) -> Message) -> Event {
         let vote = Vote {
             row: row.clone(),
             epoch: ShardEpoch::default(),
-            round: 9,
+            round,
         };
         Event::Received(said(ME, 1, message(vote)))
     }
@@ -298,9 +305,9 @@ mod alone {
             n: u64::MAX,
             ..Ballot::ZERO
         };
-        alone.feed(to_me(&cart, |vote| Message::Prepare { vote, ballot }));
+        alone.feed(to_me(&cart, 9, |vote| Message::Prepare { vote, ballot }));
         let have = Ballot::ZERO;
-        alone.feed(to_me(&cart, |vote| Message::Read { vote, have }));
+        alone.feed(to_me(&cart, 9, |vote| Message::Read { vote, have }));
         assert_eq!(alone.to_self, []);
         // Nothing was promised meanwhile, and a damaged row costs no vote.
         alone.disk.damaged.remove(&damaged);
@@ -365,5 +372,54 @@ mod alone {
         }
         let unsettled = alone.replica.status(alone.now).unsettled;
         assert_eq!(unsettled, SETTLE_ROWS_PER_TICK);
+    }
+
+    #[test]
+    fn no_message_puts_an_accepted_value_into_the_view() {
+        let mut alone = Alone::new();
+        let cart = row(REGISTERS, "cart");
+        for round in [0, 9] {
+            alone.accept_in(&cart, round, "1");
+            let read = alone.ask(Level::Eventual, Command::Get(cart.clone()));
+            let answer = alone.outcome(read).unwrap().answer;
+            let found = Found::Nothing;
+            assert!(matches!(answer, Answer::Read { found: f, .. } if f == found));
+        }
+    }
+
+    #[test]
+    fn a_second_value_under_an_accepted_ballot_is_refused() {
+        let mut alone = Alone::new();
+        let cart = row(REGISTERS, "cart");
+        alone.accept_in(&cart, 9, "1");
+        alone.notes.clear();
+        alone.accept_in(&cart, 9, "2");
+        assert_eq!(alone.notes, [Note::DamageMet]);
+        let read = alone.ask(Level::Strong, Command::Get(cart));
+        let answer = alone.outcome(read).unwrap().answer;
+        let found = Found::Value("1".into());
+        assert!(matches!(answer, Answer::Read { found: f, .. } if f == found));
+    }
+
+    #[test]
+    fn operations_nobody_waits_for_leave_their_places_in_the_queue() {
+        let mut alone = Alone::new();
+        let put = Command::Put(row(REGISTERS, "cart"), "1".into());
+        let first = alone.ask(Level::Strong, put.clone());
+        let mut ask = |count| {
+            (0..count)
+                .map(|_| alone.ask(Level::Strong, put.clone()))
+                .collect()
+        };
+        let queued: Vec<OpId> = ask(ROW_QUEUE_MAX);
+        let refused: Vec<OpId> = ask(1);
+        let refusal = alone.replies.remove(&refused[0]).unwrap().unwrap_err();
+        assert_eq!(refusal.reason, Reason::Overloaded);
+        for id in queued {
+            alone.feed(Event::Cancelled { id });
+        }
+        let last = alone.ask(Level::Strong, put);
+        assert!(alone.outcome(last).is_ok());
+        assert!(alone.replies.remove(&first).unwrap().is_ok());
     }
 }

@@ -32,7 +32,7 @@ impl Default for Slot {
     }
 }
 
-/// Refused: a higher ballot was promised already. Nothing was changed.
+/// Refused: a ballot was promised or accepted already. Nothing was changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Nack {
     /// The ballot that stands in the way; its origin is the owner to yield to.
@@ -47,9 +47,7 @@ impl Slot {
     /// refused too, so that one ballot is prepared at most once.
     pub fn prepare(&mut self, ballot: Ballot) -> Result<(), Nack> {
         if ballot <= self.promised || ballot < self.accepted {
-            return Err(Nack {
-                promised: self.promised.max(self.accepted),
-            });
+            return Err(self.nack());
         }
         self.promised = ballot;
         Ok(())
@@ -60,7 +58,7 @@ impl Slot {
     /// Helpers re-send the same pair, so accepting it again is fine.
     ///
     /// # Errors
-    /// [`Nack`] when a higher ballot was promised.
+    /// [`Nack`] when a higher ballot was promised, or another value was accepted under this one.
     pub fn accept(
         &mut self,
         ballot: Ballot,
@@ -73,8 +71,11 @@ impl Slot {
                 self.value = Some(value.clone());
                 return Ok(again);
             }
-            assert!(!again, "two values under ballot {ballot:?}");
-            return Ok(false);
+            // Another value under the same ballot: no honest proposer sends one.
+            return match again {
+                true => Err(self.nack()),
+                false => Ok(false),
+            };
         }
         let floor = if rules.broken(Mutant::PromiseIgnored) {
             self.accepted
@@ -82,14 +83,18 @@ impl Slot {
             self.promised
         };
         if ballot < floor || ballot < self.accepted {
-            return Err(Nack {
-                promised: self.promised.max(self.accepted),
-            });
+            return Err(self.nack());
         }
         self.accepted = ballot;
         self.value = Some(value.clone());
         self.promised = self.promised.max(ballot);
         Ok(true)
+    }
+
+    fn nack(&self) -> Nack {
+        Nack {
+            promised: self.promised.max(self.accepted),
+        }
     }
 }
 

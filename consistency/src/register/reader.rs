@@ -1,7 +1,7 @@
 //! The reader's arithmetic: from answers to a linearizable read, without a new ballot.
 //!
 //! A read returns only a value that is provably chosen: the newest ballot any answer
-//! reports, if the whole quorum accepted exactly that one, or if some answer knows
+//! reports, if a quorum of the answers accepted exactly that one, or if some answer knows
 //! exactly that one to be chosen. A chosen ballot *above* the newest accepted one that
 //! was reported proves nothing about it (`notes/protocol.md` 16.3). Otherwise the same
 //! ballot and value are sent again, which disturbs no writer.
@@ -61,7 +61,7 @@ impl Reading {
         self.answers.entry(from).or_insert(answer);
         let reached = voters.reached(|n| self.answers.contains_key(&n));
         if reached || rules.broken(Mutant::ReadQuorumOne) {
-            self.decide(rules)
+            self.decide(voters, rules)
         } else {
             Decision::Wait
         }
@@ -80,7 +80,7 @@ impl Reading {
             .map(|(node, _)| *node)
     }
 
-    fn decide(&self, rules: Rules) -> Decision {
+    fn decide(&self, voters: &Voters, rules: Rules) -> Decision {
         let answers = || self.answers.values();
         let accepted = answers().map(|a| a.accepted).max().unwrap_or(Ballot::ZERO);
         let chosen = answers().map(|a| a.chosen).max().unwrap_or(Ballot::ZERO);
@@ -92,8 +92,10 @@ impl Reading {
         let value = newest
             .and_then(|a| a.value.clone())
             .unwrap_or_else(|| Arc::new(StrongValue::default()));
+        let holds = |n| self.answers.get(&n).is_some_and(|a| a.accepted == accepted);
         let proven = chosen == accepted
-            || answers().all(|a| a.accepted == accepted)
+            || voters.reached(holds)
+            || (rules.broken(Mutant::ReadQuorumOne) && answers().all(|a| a.accepted == accepted))
             || (trusts_commit && chosen >= accepted)
             || rules.broken(Mutant::ReadWithoutProof);
         let behind = self.eventual().any(|e| value.lacks(&e.state));
@@ -130,5 +132,39 @@ impl Reading {
             return Decision::Chosen(ballot, Arc::new(joined));
         }
         Decision::Absorb
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::RegionId;
+    use crate::version::Origin;
+
+    #[test]
+    fn a_quorum_that_accepted_the_newest_ballot_proves_it_beside_older_answers() {
+        let region = |r: u8| (u16::from(r) * 3..u16::from(r) * 3 + 3).map(NodeId);
+        let regions = (0..3).map(|r| (RegionId(r), region(r).collect()));
+        let voters = Voters::new(regions.collect());
+        let accepted = |n: u64| ReadAnswer {
+            accepted: Ballot {
+                n,
+                origin: Origin {
+                    node: NodeId(0),
+                    incarnation: 1,
+                },
+            },
+            chosen: Ballot::ZERO,
+            value: Some(Arc::new(StrongValue::default())),
+            eventual: None,
+        };
+        let mut reading = Reading::default();
+        let rules = Rules::default();
+        for (node, n) in [(6, 1), (0, 2), (1, 2), (3, 2)] {
+            let decision = reading.answer(NodeId(node), accepted(n), &voters, rules);
+            assert_eq!(decision, Decision::Wait);
+        }
+        let decision = reading.answer(NodeId(4), accepted(2), &voters, rules);
+        assert!(matches!(decision, Decision::Chosen(ballot, _) if ballot.n == 2));
     }
 }

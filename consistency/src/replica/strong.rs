@@ -142,7 +142,12 @@ impl Replica {
             self.refuse(turn, id, Reason::QuorumUnreachable, REGION_GONE);
             return;
         }
+        let jobs = &self.jobs;
         let coordinator = self.coordinators.entry(row.clone()).or_default();
+        if coordinator.queue.len() >= ROW_QUEUE_MAX {
+            // Operations nobody waits for any more must not keep others out.
+            coordinator.queue.retain(|id| jobs.contains_key(id));
+        }
         if coordinator.queue.len() >= ROW_QUEUE_MAX {
             let why = "too many strong operations wait for this key; retry later";
             self.refuse(turn, id, Reason::Overloaded, why);
@@ -231,12 +236,19 @@ impl Replica {
 
     /// The group is done or abandoned: the next one, or none.
     fn end_group(&mut self, turn: &mut Turn<'_>, row: &Row) {
-        let Some(coordinator) = self.coordinators.get_mut(row) else {
-            return;
-        };
-        if let Some(group) = coordinator.group.take() {
+        let group = self.coordinators.get_mut(row).and_then(|c| c.group.take());
+        if let Some(group) = group {
             self.proposals.remove(&group.round);
         }
+        self.next_group(turn, row);
+    }
+
+    /// Begins the next group, unless one runs: what was woken meanwhile may have begun it.
+    fn next_group(&mut self, turn: &mut Turn<'_>, row: &Row) {
+        let idle = self.coordinators.get(row).filter(|c| c.group.is_none());
+        let Some(coordinator) = idle else {
+            return;
+        };
         if coordinator.queue.is_empty() {
             self.coordinators.remove(row);
         } else {
@@ -493,7 +505,7 @@ impl Replica {
                 });
             }
         }
-        self.end_group(turn, row);
+        self.next_group(turn, row);
     }
 
     fn results(

@@ -82,6 +82,10 @@ impl Replica {
                 Some(row) => self.on_proposal_accepted(turn, from, &row, ballot),
                 None => self.on_help_accepted(turn, from, vote.round, ballot),
             },
+            // A repeated question is refused with its own ballot: it was answered before.
+            Message::Nack {
+                ballot, promised, ..
+            } if ballot == promised => {}
             Message::Nack { promised, .. } => match self.proposals.get(&vote.round).cloned() {
                 Some(row) => self.on_proposal_refused(turn, &row, promised),
                 None => self.on_help_refused(turn, vote.round),
@@ -210,7 +214,7 @@ impl Replica {
         ballot: Ballot,
         value: &Arc<StrongValue>,
     ) {
-        if vote.round == 0 {
+        if vote.round == 0 && self.rules.broken(Mutant::ViewJoinedAtCommit) {
             self.join_chosen(turn, &vote.row, ballot, value);
             return;
         }
@@ -228,11 +232,17 @@ impl Replica {
                 }
                 Message::Accepted { vote, ballot }
             }
-            Err(nack) => Message::Nack {
-                vote,
-                ballot,
-                promised: nack.promised,
-            },
+            Err(nack) => {
+                if slot.accepted == ballot {
+                    // Two values under one ballot: whoever says so is damaged or forges.
+                    turn.note(Note::DamageMet);
+                }
+                Message::Nack {
+                    vote,
+                    ballot,
+                    promised: nack.promised,
+                }
+            }
         };
         self.send(turn, from, message);
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::key::NodeId;
+use crate::limits::DEDUP_SESSIONS_MAX;
 use crate::version::Dot;
 
 fn origin(node: u16) -> Origin {
@@ -196,4 +197,33 @@ fn an_increment_that_would_overflow_is_not_applied() {
     let outcomes = value.apply_group(&group, place(1, ValueType::Counter));
     assert_eq!(outcomes[1], Outcome::Overflow);
     assert_eq!(total(&value), i64::MAX - 1);
+}
+
+/// The bytes of a value that remembers as many sessions as it may, each with one operation of its own.
+fn encoded_with_all_sessions(value_type: ValueType, action: &Action) -> usize {
+    let moment = 1_700_000_000_000 << 16;
+    let mut value = StrongValue::default();
+    for n in 1..=DEDUP_SESSIONS_MAX as u64 + 1 {
+        let session = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let request = id(session, 1000, moment + n);
+        let place = Place {
+            hlc: Hlc(moment + n),
+            dedup_sessions: DEDUP_SESSIONS_MAX,
+            ..place(moment + n, value_type)
+        };
+        value.apply_group(&[operation(action.clone(), request)], place);
+    }
+    assert_eq!(value.dedup.len(), DEDUP_SESSIONS_MAX);
+    value.to_record().len()
+}
+
+/// What the sessions' latest requests add to every vote that carries the value: see
+/// `docs/decisions/0009-request-ids-travel-with-the-value.md`.
+#[test]
+fn remembering_all_sessions_costs_a_known_number_of_bytes() {
+    let put = Action::Put(Bytes::from_static(b"x"));
+    let register = encoded_with_all_sessions(ValueType::Register, &put);
+    let counter = encoded_with_all_sessions(ValueType::Counter, &Action::Increment(1));
+    assert!(register <= 65_536, "{register}");
+    assert!(counter <= 53_248, "{counter}");
 }
