@@ -23,6 +23,8 @@ pub mod wire;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::middleware::map_response;
+use axum::response::Response;
 use hansa_consistency::clock::Hlc;
 use hansa_consistency::key::NodeId;
 use hansa_consistency::replica::Opened;
@@ -31,12 +33,13 @@ use hansa_proto::v1;
 use hansa_proto::v1::admin_server::AdminServer;
 use hansa_proto::v1::kv_server::KvServer;
 use hansa_proto::v1::peer_server::PeerServer;
+use tonic::Status;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 use self::status::Failure;
 use crate::driver::DriverHandle;
-use crate::limits::{DEADLINE_GRACE, MESSAGE_BYTES_MAX};
+use crate::limits::{DEADLINE_GRACE, MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::settings::Names;
 
@@ -141,10 +144,11 @@ pub fn client_routes<H: Health>(
     reflection: bool,
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let kv = KvServer::new(kv::KvService::new(Arc::clone(edge)))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let admin = AdminServer::new(admin::NodeAdmin::new(Arc::clone(edge)));
-    let mut routes = Routes::new(kv).add_service(admin).add_service(health);
+    let ours = Routes::new(kv).add_service(admin).into_axum_router();
+    let mut routes = Routes::from(ours.layer(map_response(explained))).add_service(health);
     if reflection {
         // Both versions: old clients know v1alpha only.
         let described = || {
@@ -157,6 +161,15 @@ pub fn client_routes<H: Health>(
             .add_service(described().build_v1alpha()?);
     }
     Ok(routes)
+}
+
+/// Gives a request that the transport refused unread the details every refusal has.
+async fn explained(response: Response) -> Response {
+    let status = Status::from_header_map(response.headers());
+    match status.as_ref().and_then(status::unreadable) {
+        Some(failure) => failure.into_status().into_http(),
+        None => response,
+    }
 }
 
 /// Everything served to the other nodes, on a port of its own. `greeting` is what this node says first.

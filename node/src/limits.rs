@@ -7,8 +7,20 @@ use std::time::Duration;
 
 // --- clients
 
-/// Longest encoded message accepted from a client or a peer, bytes: a value, its key and room to spare.
+/// Longest encoded request taken from a client, bytes. No valid one has more than about 2 MiB: the rest is room
+/// for a request that is too long to be refused by its field, and on a `Pipe` to leave the others alone. What is
+/// longer than this is refused unread, and ends a `Pipe`. Memory: one request per stream that is being received,
+/// so a client that means harm can cost this times [`STREAMS_PER_CONNECTION_MAX`] by really sending as much.
+pub const REQUEST_BYTES_MAX: usize = 16 << 20;
+
+/// Longest encoded reply to a client, and longest message of a peer, bytes: a value, its key and room to spare.
 pub const MESSAGE_BYTES_MAX: usize = hansa_proto::MESSAGE_BYTES_MAX;
+
+/// Longest etag, bytes: those of this version are shorter. A longer one is none of ours.
+pub const ETAG_BYTES_MAX: usize = 64;
+
+/// Longest page token, bytes: a storage key in which every byte may be escaped, and room to spare.
+pub const PAGE_TOKEN_BYTES_MAX: usize = 16 << 10;
 
 /// Requests open on one `Pipe` at once; more stay unread, so that the client's flow control holds them.
 pub const PIPE_IN_FLIGHT_MAX: usize = 1024;

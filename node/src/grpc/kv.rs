@@ -124,7 +124,7 @@ impl Edge {
         let row = target.row(&request.key, &request.sort, None)?;
         let expect = match request.expect {
             Some(WireExpect::ExpectAbsent(true)) => Expect::Absent,
-            Some(WireExpect::ExpectEtag(etag)) => Expect::Etag(etag),
+            Some(WireExpect::ExpectEtag(etag)) => Expect::Etag(wire::etag(etag)?),
             Some(WireExpect::ExpectValue(bytes)) => {
                 Expect::Value(wire::value("expect_value", bytes)?)
             }

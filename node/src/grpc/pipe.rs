@@ -3,7 +3,8 @@
 //! No task and no queue of its own: the stream of replies drives the open requests while the connection asks it
 //! for more, and reads further requests only while fewer than
 //! [`PIPE_IN_FLIGHT_MAX`](crate::limits::PIPE_IN_FLIGHT_MAX) are open. When the connection
-//! goes, everything open is dropped, and with it cancelled.
+//! goes, everything open is dropped, and with it cancelled. A request that can not be read ends the stream, after
+//! everything before it was answered.
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -18,7 +19,7 @@ use hansa_proto::v1::pipe_reply::Body;
 use tonic::Status;
 
 use super::Edge;
-use super::status::{Failure, broken_stream};
+use super::status::{Failure, broken_stream, unreadable};
 use crate::limits::PIPE_IN_FLIGHT_MAX;
 
 type Open = Pin<Box<dyn Future<Output = v1::PipeReply> + Send>>;
@@ -32,6 +33,8 @@ pub(super) struct Replies<S> {
     greeted: bool,
     open: FuturesUnordered<Open>,
     numbers: HashSet<u64>,
+    /// Why the stream can not go on: said when everything open is answered.
+    last: Option<Status>,
 }
 
 impl<S> Replies<S> {
@@ -44,6 +47,7 @@ impl<S> Replies<S> {
             greeted: false,
             open: FuturesUnordered::new(),
             numbers: HashSet::new(),
+            last: None,
         }
     }
 
@@ -103,13 +107,19 @@ impl<S: Stream<Item = Result<v1::PipeRequest, Status>> + Unpin> Stream for Repli
             match this.requests.poll_next_unpin(context) {
                 Poll::Pending => break,
                 Poll::Ready(None) => this.ended = true,
-                Poll::Ready(Some(request)) => {
-                    if let Err(status) = request.and_then(|request| this.begin(request)) {
-                        // What is open is dropped: nobody reads its replies any more.
+                Poll::Ready(Some(Ok(request))) => {
+                    if let Err(status) = this.begin(request) {
+                        // What is open is dropped: its numbers can not be trusted.
                         this.ended = true;
                         this.open.clear();
                         return Poll::Ready(Some(Err(status)));
                     }
+                }
+                Poll::Ready(Some(Err(status))) => {
+                    // Nothing behind it can be read, but what came before it did nothing wrong.
+                    this.ended = true;
+                    let failure = unreadable(&status);
+                    this.last = Some(failure.map_or(status, Failure::into_status));
                 }
             }
         }
@@ -118,7 +128,7 @@ impl<S: Stream<Item = Result<v1::PipeRequest, Status>> + Unpin> Stream for Repli
                 this.numbers.remove(&reply.id);
                 Poll::Ready(Some(Ok(reply)))
             }
-            Poll::Ready(None) if this.ended => Poll::Ready(None),
+            Poll::Ready(None) if this.ended => Poll::Ready(this.last.take().map(Err)),
             // No request is open: the requests' stream wakes us.
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }

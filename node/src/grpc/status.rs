@@ -7,11 +7,14 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use hansa_consistency::key::ClusterId;
+use hansa_consistency::limits::VALUE_BYTES_MAX;
 use hansa_consistency::request::{Applied, Reason, Refusal};
 use hansa_consistency::session::{SessionToken, TokenError};
 use hansa_proto::v1;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::limits::REQUEST_BYTES_MAX;
 
 /// The domain of every reason, as `google.rpc.ErrorInfo` wants one.
 pub const DOMAIN: &str = "hansa";
@@ -134,6 +137,15 @@ impl Failure {
         Failure::new(Code::OutOfRange, "REPLY_TOO_LARGE", message).at("keys")
     }
 
+    /// The request is longer than anything that is read.
+    pub fn request_too_large() -> Failure {
+        let message = format!(
+            "the request has more than {REQUEST_BYTES_MAX} bytes and was not read; a value has at most \
+             {VALUE_BYTES_MAX}: split it"
+        );
+        Failure::invalid("", message)
+    }
+
     /// The call is served elsewhere.
     pub fn not_served(message: impl Into<String>) -> Failure {
         Failure::new(Code::Unimplemented, "NOT_SERVED", message)
@@ -241,6 +253,22 @@ fn kind(reason: Reason) -> (Code, Option<Duration>) {
 /// Ends a stream whose client does not follow the protocol.
 pub fn broken_stream(message: impl Into<String>) -> Status {
     Failure::invalid("id", message).into_status()
+}
+
+/// What a request means that the transport could not read: nothing of it was begun. `None` when the status says
+/// something else, a broken connection as a rule.
+pub fn unreadable(status: &Status) -> Option<Failure> {
+    if !status.details().is_empty() {
+        return None;
+    }
+    match status.code() {
+        Code::OutOfRange => Some(Failure::request_too_large()),
+        Code::Internal => Some(Failure::invalid(
+            "",
+            "the request is no message of this API: use a generated client of hansa.v1",
+        )),
+        _ => None,
+    }
 }
 
 /// Refuses a peer's stream.

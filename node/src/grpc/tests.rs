@@ -1,6 +1,7 @@
 //! The services over a real driver, on loopback: one node that is a whole cluster, asked by generated clients.
 
 mod faces;
+mod large;
 mod links;
 mod pipes;
 

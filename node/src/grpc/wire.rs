@@ -20,6 +20,7 @@ use hansa_proto::v1;
 
 pub use self::envelope::{envelope_from_wire, envelope_to_wire};
 use super::status::Failure;
+use crate::limits::ETAG_BYTES_MAX;
 use crate::settings::Names;
 
 /// A peer's message that can not be understood. Nothing was taken over.
@@ -115,6 +116,16 @@ pub(super) fn value(field: &'static str, bytes: Bytes) -> Result<Bytes, Failure>
         let (is, most) = (bytes.len(), VALUE_BYTES_MAX);
         let message = format!("is {is} bytes long, at most {most} are allowed");
         return Err(Failure::invalid(field, message));
+    }
+    Ok(bytes)
+}
+
+/// Checks an etag that a client gives back.
+pub(super) fn etag(bytes: Bytes) -> Result<Bytes, Failure> {
+    if bytes.len() > ETAG_BYTES_MAX {
+        let is = bytes.len();
+        let message = format!("is {is} bytes long, no etag has more than {ETAG_BYTES_MAX}");
+        return Err(Failure::invalid("expect_etag", message));
     }
     Ok(bytes)
 }
