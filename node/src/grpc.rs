@@ -33,13 +33,14 @@ use hansa_proto::v1;
 use hansa_proto::v1::admin_server::AdminServer;
 use hansa_proto::v1::kv_server::KvServer;
 use hansa_proto::v1::peer_server::PeerServer;
+use tokio::sync::Semaphore;
 use tonic::Status;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 use self::status::Failure;
 use crate::driver::DriverHandle;
-use crate::limits::{DEADLINE_GRACE, MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX};
+use crate::limits::{BATCH_READS_MAX, DEADLINE_GRACE, MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::settings::Names;
 
@@ -51,6 +52,8 @@ pub struct Edge {
     driver: DriverHandle,
     metrics: Arc<Metrics>,
     started: Instant,
+    /// Of the unary batches; a `Pipe` has its own.
+    batch_room: Semaphore,
 }
 
 impl Edge {
@@ -69,6 +72,7 @@ impl Edge {
             driver,
             metrics,
             started: Instant::now(),
+            batch_room: Semaphore::new(BATCH_READS_MAX),
         })
     }
 

@@ -31,6 +31,11 @@ pub const BATCH_KEYS_MAX: usize = 100;
 /// Values in one `BatchGet` reply, bytes: with keys and header it stays below [`MESSAGE_BYTES_MAX`].
 pub const BATCH_REPLY_BYTES_MAX: usize = 3 << 20;
 
+/// Keys read side by side for the batches of one `Pipe`, and for all unary batches of a node; a batch waits within
+/// its deadline until all its keys fit. Bounds the values held before a batch is known to be too large: 1 MiB
+/// each, so 512 MiB.
+pub const BATCH_READS_MAX: usize = 512;
+
 /// Rows of a scan's page when the request names no number.
 pub const PAGE_ROWS_DEFAULT: usize = 100;
 

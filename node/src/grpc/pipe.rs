@@ -16,11 +16,12 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use hansa_proto::v1;
 use hansa_proto::v1::pipe_reply::Body;
+use tokio::sync::Semaphore;
 use tonic::Status;
 
 use super::Edge;
 use super::status::{Failure, broken_stream, unreadable};
-use crate::limits::PIPE_IN_FLIGHT_MAX;
+use crate::limits::{BATCH_READS_MAX, PIPE_IN_FLIGHT_MAX};
 
 type Open = Pin<Box<dyn Future<Output = v1::PipeReply> + Send>>;
 
@@ -33,6 +34,8 @@ pub(super) struct Replies<S> {
     greeted: bool,
     open: FuturesUnordered<Open>,
     numbers: HashSet<u64>,
+    /// Of its own: a client that reads no replies holds up its own batches only.
+    batch_room: Arc<Semaphore>,
     /// Why the stream can not go on: said when everything open is answered.
     last: Option<Status>,
 }
@@ -47,6 +50,7 @@ impl<S> Replies<S> {
             greeted: false,
             open: FuturesUnordered::new(),
             numbers: HashSet::new(),
+            batch_room: Arc::new(Semaphore::new(BATCH_READS_MAX)),
             last: None,
         }
     }
@@ -78,10 +82,10 @@ impl<S> Replies<S> {
         if !self.numbers.insert(id) {
             return Err(broken_stream("is the number of a request still open"));
         }
-        let edge = Arc::clone(&self.edge);
+        let (edge, room) = (Arc::clone(&self.edge), Arc::clone(&self.batch_room));
         self.open.push(Box::pin(async move {
             let served = match request.body {
-                Some(body) => edge.serve(body).await,
+                Some(body) => edge.serve(body, &room).await,
                 None => Err(Failure::invalid("body", "say what to do")),
             };
             let body = served.unwrap_or_else(|failure| Body::Error(failure.into_error()));

@@ -14,7 +14,7 @@ use hansa_proto::v1;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::limits::REQUEST_BYTES_MAX;
+use crate::limits::{BATCH_REPLY_BYTES_MAX, REQUEST_BYTES_MAX};
 
 /// The domain of every reason, as `google.rpc.ErrorInfo` wants one.
 pub const DOMAIN: &str = "hansa";
@@ -129,10 +129,9 @@ impl Failure {
     }
 
     /// The reply would not fit into one message.
-    pub fn reply_too_large(bytes: usize) -> Failure {
+    pub fn reply_too_large() -> Failure {
         let message = format!(
-            "the values add up to {bytes} bytes, at most {} fit into one reply: ask for fewer keys",
-            crate::limits::BATCH_REPLY_BYTES_MAX
+            "the values add up to more than the {BATCH_REPLY_BYTES_MAX} bytes that fit into one reply: ask for fewer keys"
         );
         Failure::new(Code::OutOfRange, "REPLY_TOO_LARGE", message).at("keys")
     }

@@ -109,3 +109,35 @@ async fn opaque_bytes_that_can_not_be_ours_are_refused_before_they_travel() {
     assert_eq!(told(&status).1, "INVALID", "{status}");
     assert!(status.message().starts_with("expect_etag: "), "{status}");
 }
+
+#[tokio::test]
+async fn batches_hold_a_bounded_number_of_values_and_wait_within_their_deadline() {
+    let node = run(ALONE).await;
+    let batch = |keys: usize| v1::BatchGetRequest {
+        keyspace: "profiles".to_owned(),
+        keys: vec![
+            v1::BatchKey {
+                key: "k".into(),
+                ..v1::BatchKey::default()
+            };
+            keys
+        ],
+        options: Some(RequestOptions {
+            deadline_ms: 50,
+            ..RequestOptions::default()
+        }),
+    };
+    let room = &node.edge.batch_room;
+    let taken = room.acquire_many(BATCH_READS_MAX as u32 - 1).await.unwrap();
+    let status = node.kv().await.batch_get(batch(2)).await.unwrap_err();
+    let expected = (
+        Code::DeadlineExceeded,
+        "DEADLINE_EXCEEDED".to_owned(),
+        "NO".to_owned(),
+    );
+    assert_eq!(told(&status), expected);
+    node.kv().await.batch_get(batch(1)).await.unwrap();
+    drop(taken);
+    node.kv().await.batch_get(batch(100)).await.unwrap();
+    assert_eq!(room.available_permits(), BATCH_READS_MAX);
+}
