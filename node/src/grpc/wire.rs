@@ -173,7 +173,7 @@ pub(super) fn options(
     let budget = budget(options.deadline_ms, transport)?;
     let (request_id, retry_of) = match options.request_id {
         None => (None, None),
-        Some(id) => request_id(names, &id).map(|(id, retry)| (Some(id), retry))?,
+        Some(id) => request_id(names, &id, default_level).map(|(id, retry)| (Some(id), retry))?,
     };
     Ok(Options {
         level,
@@ -222,6 +222,7 @@ fn context(names: &Names, now: Now, token: &Bytes) -> Result<Context, Failure> {
 fn request_id(
     names: &Names,
     id: &v1::RequestId,
+    default_level: Level,
 ) -> Result<(RequestId, Option<(NodeId, Level)>), Failure> {
     let zero = |field| Failure::invalid(field, "must not be 0");
     if id.session == 0 {
@@ -241,9 +242,9 @@ fn request_id(
                 Failure::invalid("options.request_id.first_node", message)
             })?;
             let field = "options.request_id.first_level";
-            let level = level_from_wire(id.first_level, field)?
-                .ok_or_else(|| Failure::invalid(field, "name the first attempt's level"))?;
-            Some((node, level))
+            // As `options.level`: none named is the default, then and now.
+            let level = level_from_wire(id.first_level, field)?;
+            Some((node, level.unwrap_or(default_level)))
         }
     };
     let known = RequestId {
