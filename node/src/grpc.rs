@@ -23,7 +23,8 @@ pub mod wire;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::middleware::map_response;
+use axum::extract::State;
+use axum::middleware::map_response_with_state;
 use axum::response::Response;
 use hansa_consistency::clock::Hlc;
 use hansa_consistency::key::NodeId;
@@ -98,6 +99,11 @@ impl Edge {
         self.driver.status().hlc.max(wall)
     }
 
+    /// A failure as a unary call says it, with this node's clock.
+    fn refusal(&self, failure: Failure) -> Status {
+        failure.into_status(self.hlc())
+    }
+
     /// Runs one client request and counts its outcome.
     async fn counted<T>(
         &self,
@@ -152,7 +158,8 @@ pub fn client_routes<H: Health>(
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let admin = AdminServer::new(admin::NodeAdmin::new(Arc::clone(edge)));
     let ours = Routes::new(kv).add_service(admin).into_axum_router();
-    let mut routes = Routes::from(ours.layer(map_response(explained))).add_service(health);
+    let mut routes = Routes::from(ours.layer(map_response_with_state(Arc::clone(edge), explained)))
+        .add_service(health);
     if reflection {
         // Both versions: old clients know v1alpha only.
         let described = || {
@@ -168,10 +175,10 @@ pub fn client_routes<H: Health>(
 }
 
 /// Gives a request that the transport refused unread the details every refusal has.
-async fn explained(response: Response) -> Response {
+async fn explained(State(edge): State<Arc<Edge>>, response: Response) -> Response {
     let status = Status::from_header_map(response.headers());
     match status.as_ref().and_then(status::unreadable) {
-        Some(failure) => failure.into_status().into_http(),
+        Some(failure) => edge.refusal(failure).into_http(),
         None => response,
     }
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hansa_consistency::clock::Hlc;
 use hansa_consistency::key::{KeyspaceId, ShardId};
 use hansa_consistency::replica::Standing;
 use hansa_proto::v1;
@@ -213,7 +214,9 @@ impl Admin for NodeAdmin {
         request: Request<v1::DigestRequest>,
     ) -> Result<Response<v1::DigestReply>, Status> {
         let reply = self.digests(request.into_inner()).await;
-        reply.map(Response::new).map_err(Failure::into_status)
+        reply
+            .map(Response::new)
+            .map_err(|failure| self.edge.refusal(failure))
     }
 
     async fn set_link(
@@ -221,7 +224,7 @@ impl Admin for NodeAdmin {
         _: Request<v1::SetLinkRequest>,
     ) -> Result<Response<v1::SetLinkReply>, Status> {
         let message = "a node does not control links: ask the address `hansa demo` prints";
-        Err(Failure::not_served(message).into_status())
+        Err(self.edge.refusal(Failure::not_served(message)))
     }
 }
 
@@ -297,9 +300,14 @@ fn link_change(request: v1::SetLinkRequest) -> Result<LinkChange, Failure> {
     })
 }
 
+/// A refusal of a demo's links, which have no hybrid clock.
+fn without_clock(failure: Failure) -> Status {
+    failure.into_status(Hlc::ZERO)
+}
+
 fn only_links<T>() -> Result<Response<T>, Status> {
     let message = "this address controls a demo's links and is no node: ask one of the nodes";
-    Err(Failure::not_served(message).into_status())
+    Err(without_clock(Failure::not_served(message)))
 }
 
 #[tonic::async_trait]
@@ -329,9 +337,9 @@ impl Admin for LinkAdmin {
         &self,
         request: Request<v1::SetLinkRequest>,
     ) -> Result<Response<v1::SetLinkReply>, Status> {
-        let change = link_change(request.into_inner()).map_err(Failure::into_status)?;
+        let change = link_change(request.into_inner()).map_err(without_clock)?;
         let set = self.links.set(change).await;
-        let links = set.map_err(|why| Failure::invalid("region", why).into_status())?;
+        let links = set.map_err(|why| without_clock(Failure::invalid("region", why)))?;
         Ok(Response::new(v1::SetLinkReply { links }))
     }
 }

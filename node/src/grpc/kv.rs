@@ -348,7 +348,7 @@ macro_rules! unary {
         counted
             .await
             .map(Response::new)
-            .map_err(Failure::into_status)
+            .map_err(|failure| edge.refusal(failure))
     }};
 }
 

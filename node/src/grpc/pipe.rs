@@ -74,7 +74,7 @@ impl<S> Replies<S> {
     }
 
     /// Begins to serve a request.
-    fn begin(&mut self, request: v1::PipeRequest) -> Result<(), Status> {
+    fn begin(&mut self, request: v1::PipeRequest) -> Result<(), Failure> {
         let id = request.id;
         if id == 0 {
             return Err(broken_stream("0 is the hello's: count from 1"));
@@ -88,7 +88,7 @@ impl<S> Replies<S> {
                 Some(body) => edge.serve(body, &room).await,
                 None => Err(Failure::invalid("body", "say what to do")),
             };
-            let body = served.unwrap_or_else(|failure| Body::Error(failure.into_error()));
+            let body = served.unwrap_or_else(|failure| Body::Error(failure.into_error(edge.hlc())));
             v1::PipeReply {
                 id,
                 body: Some(body),
@@ -112,18 +112,18 @@ impl<S: Stream<Item = Result<v1::PipeRequest, Status>> + Unpin> Stream for Repli
                 Poll::Pending => break,
                 Poll::Ready(None) => this.ended = true,
                 Poll::Ready(Some(Ok(request))) => {
-                    if let Err(status) = this.begin(request) {
+                    if let Err(failure) = this.begin(request) {
                         // What is open is dropped: its numbers can not be trusted.
                         this.ended = true;
                         this.open.clear();
-                        return Poll::Ready(Some(Err(status)));
+                        return Poll::Ready(Some(Err(this.edge.refusal(failure))));
                     }
                 }
                 Poll::Ready(Some(Err(status))) => {
                     // Nothing behind it can be read, but what came before it did nothing wrong.
                     this.ended = true;
                     let failure = unreadable(&status);
-                    this.last = Some(failure.map_or(status, Failure::into_status));
+                    this.last = Some(failure.map_or(status, |failure| this.edge.refusal(failure)));
                 }
             }
         }
