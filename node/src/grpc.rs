@@ -21,6 +21,7 @@ pub mod status;
 pub mod wire;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
@@ -39,6 +40,7 @@ use tonic::Status;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
+use self::health::Pulse;
 use self::status::Failure;
 use crate::driver::DriverHandle;
 use crate::limits::{BATCH_READS_MAX, DEADLINE_GRACE, MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX};
@@ -53,6 +55,9 @@ pub struct Edge {
     driver: DriverHandle,
     metrics: Arc<Metrics>,
     started: Instant,
+    pulse: Pulse,
+    /// Set when the node is about to stop.
+    stopping: AtomicBool,
     /// Of the unary batches; a `Pipe` has its own.
     batch_room: Semaphore,
 }
@@ -66,6 +71,7 @@ impl Edge {
         driver: DriverHandle,
         metrics: Arc<Metrics>,
     ) -> Arc<Edge> {
+        let pulse = Pulse::new(driver.status(), Instant::now());
         Arc::new(Edge {
             names,
             node,
@@ -73,6 +79,8 @@ impl Edge {
             driver,
             metrics,
             started: Instant::now(),
+            pulse,
+            stopping: AtomicBool::new(false),
             batch_room: Semaphore::new(BATCH_READS_MAX),
         })
     }

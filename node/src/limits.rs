@@ -114,6 +114,10 @@ pub const SEQUENCE_SYNC_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the driver publishes its status.
 pub const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 
+/// A driver that has published no status for this long does not answer anybody: its thread hangs, or there is no
+/// replica to read from. Far above [`STATUS_INTERVAL`]: a long turn is no silence.
+pub const STATUS_SILENT_MAX: Duration = Duration::from_secs(3);
+
 /// How often health is brought up to date from the published status.
 pub const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 

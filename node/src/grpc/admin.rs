@@ -14,7 +14,6 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
 use super::Edge;
-use super::health::levels;
 use super::status::Failure;
 use crate::driver::Condition;
 use crate::settings::{mixing_name, value_type_name};
@@ -54,7 +53,9 @@ impl NodeAdmin {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: edge.started.elapsed().as_millis() as u64,
             standing: standing(&status.standing).into(),
-            levels: levels(&status, &disk)
+            levels: edge
+                .levels()
+                .unwrap_or_default()
                 .iter()
                 .map(|level| level.name().to_owned())
                 .collect(),

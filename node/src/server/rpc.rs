@@ -47,6 +47,7 @@ pub(super) struct Rpc {
 
 /// Health, and who keeps it up to date.
 pub(super) struct Health {
+    edge: Arc<Edge>,
     reporter: Arc<Reporter>,
     keeping: JoinSet<()>,
 }
@@ -54,6 +55,7 @@ pub(super) struct Health {
 impl Health {
     /// Says NOT_SERVING from now on.
     pub(super) async fn stop(mut self) {
+        self.edge.begin_to_stop();
         self.keeping.shutdown().await;
         self.reporter.stop().await;
     }
@@ -112,9 +114,13 @@ impl Rpc {
         }
         let reporter = Arc::new(reporter);
         let mut keeping = JoinSet::new();
-        let (keeper, edge) = (Arc::clone(&reporter), Arc::clone(edge));
-        keeping.spawn_on(async move { keeper.keep(edge).await }, &self.handle);
-        Ok(Health { reporter, keeping })
+        let (keeper, kept) = (Arc::clone(&reporter), Arc::clone(edge));
+        keeping.spawn_on(async move { keeper.keep(kept).await }, &self.handle);
+        Ok(Health {
+            edge: Arc::clone(edge),
+            reporter,
+            keeping,
+        })
     }
 
     /// Serves gRPC on one listener.

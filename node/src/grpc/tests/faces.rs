@@ -229,9 +229,20 @@ async fn operations_are_counted_by_command_level_and_outcome() {
     ] {
         assert!(text.contains(labels), "{labels} is not in\n{text}");
     }
-    assert!(
-        crate::metrics::Health::check(&*node.edge)
-            .unwrap()
-            .contains("eventual")
-    );
+}
+
+#[tokio::test]
+async fn a_probe_is_told_the_levels_until_the_node_stops() {
+    let node = run(ALONE).await;
+    let check = || crate::metrics::Health::check(&*node.edge);
+    assert!(check().unwrap().contains("eventual"));
+    node.edge.begin_to_stop();
+    assert!(check().unwrap_err().contains("stopping"));
+    // The reporter hears it, too, without being told.
+    let mut health = HealthClient::new(channel(node.clients).await);
+    let request = HealthCheckRequest {
+        service: "hansa.v1.Kv/eventual".to_owned(),
+    };
+    let mut words = health.watch(request).await.unwrap().into_inner();
+    while words.message().await.unwrap().unwrap().status() != ServingStatus::NotServing {}
 }
