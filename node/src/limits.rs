@@ -60,6 +60,21 @@ pub const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
 /// Streams open on one peer connection at once: one link, and one that is being replaced.
 pub const STREAMS_PER_PEER_MAX: u32 = 8;
 
+/// Connections of clients one node holds at once; one more is closed. Fewer where the process may open few files:
+/// half of them. A connection costs a file, and what it sends unread up to [`CONNECTION_WINDOW_BYTES`].
+pub const CLIENT_CONNECTIONS_MAX: usize = 16_384;
+
+/// Connections of peers one node holds at once; one more is closed. Two for each node: one link, and one that is
+/// being replaced. Fewer where the process may open few files: a quarter of them.
+pub const PEER_CONNECTIONS_MAX: usize = 2 * NODES_MAX;
+
+/// Connections to metrics and `/healthz` one node holds at once; one more is closed.
+pub const METRICS_CONNECTIONS_MAX: usize = 64;
+
+/// Files a process should be allowed to open, so that all bounds above hold: clients get half of them. The rest
+/// is for peers, the store (about 256) and the node's own links.
+pub const FILES_WANTED: usize = 2 * CLIENT_CONNECTIONS_MAX;
+
 /// How long a dialler may take to say hello.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(5);
 

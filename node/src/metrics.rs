@@ -56,10 +56,12 @@ const fn row(
 
 /// Every metric of a node.
 #[rustfmt::skip]
-pub const TABLE: [Described; 26] = [
+pub const TABLE: [Described; 28] = [
     row("hansa_operations_total", "counter", "requests", "command, level, outcome", "requests answered; outcome is ok or the refusal's reason"),
     row("hansa_operation_seconds", "histogram", "seconds", "command, level", "time from a request's arrival to its answer"),
     row("hansa_pipes", "gauge", "streams", "", "Pipe streams open"),
+    row("hansa_connections", "gauge", "connections", "listener", "connections accepted and open; listener is clients, peers or metrics"),
+    row("hansa_connections_refused_total", "counter", "connections", "listener", "connections closed because there were too many"),
     row("hansa_groups_total", "counter", "groups", "", "groups made durable: one atomic batch each"),
     row("hansa_group_events_total", "counter", "events", "", "steps whose effects were in those groups"),
     row("hansa_group_writes_total", "counter", "writes", "", "changes of the store in those groups"),
@@ -153,6 +155,8 @@ pub struct Metrics {
     operations: Family<Labels<3>, Counter>,
     operation_seconds: Family<Labels<2>, Histogram, fn() -> Histogram>,
     pipes: Gauge,
+    connections: Family<Labels<1>, Gauge>,
+    connections_refused: Family<Labels<1>, Counter>,
     groups: Counter,
     group_events: Counter,
     group_writes: Counter,
@@ -194,6 +198,8 @@ impl Metrics {
             operations: Family::default(),
             operation_seconds: Family::new_with_constructor(latency),
             pipes: Gauge::default(),
+            connections: Family::default(),
+            connections_refused: Family::default(),
             groups: Counter::default(),
             group_events: Counter::default(),
             group_writes: Counter::default(),
@@ -231,6 +237,12 @@ impl Metrics {
         put(registry, "hansa_operations_total", &self.operations);
         put(registry, "hansa_operation_seconds", &self.operation_seconds);
         put(registry, "hansa_pipes", &self.pipes);
+        put(registry, "hansa_connections", &self.connections);
+        put(
+            registry,
+            "hansa_connections_refused_total",
+            &self.connections_refused,
+        );
         put(registry, "hansa_groups_total", &self.groups);
         put(registry, "hansa_group_events_total", &self.group_events);
         put(registry, "hansa_group_writes_total", &self.group_writes);
@@ -282,6 +294,20 @@ impl Metrics {
     /// A Pipe was opened (`1`) or closed (`-1`).
     pub fn pipes(&self, by: i64) {
         self.pipes.inc_by(by);
+    }
+
+    /// A connection of a listener was accepted (`1`) or closed (`-1`).
+    pub fn connections(&self, listener: &'static str, by: i64) {
+        let open = self.connections.get_or_create(&[("listener", listener)]);
+        open.inc_by(by);
+    }
+
+    /// A connection was closed because the listener has too many.
+    pub fn connection_refused(&self, listener: &'static str) {
+        let refused = self
+            .connections_refused
+            .get_or_create(&[("listener", listener)]);
+        refused.inc();
     }
 
     /// A message of a kind went to a peer or came from it; `bytes` is its encoded length.

@@ -20,6 +20,8 @@ fn fill(metrics: &Metrics) {
     metrics.operation("get", "strong", "ok", Duration::from_millis(90));
     metrics.message(NodeId(1), Direction::Sent, "append", 100);
     metrics.link(NodeId(1), true);
+    metrics.connections("clients", 1);
+    metrics.connection_refused("clients");
     metrics.note(Note::Absorbed);
     metrics.condition(&Condition::DiskFull);
     metrics.sequence_synced(Duration::from_millis(1));
