@@ -60,6 +60,8 @@ pub struct Edge {
     stopping: AtomicBool,
     /// Of the unary batches; a `Pipe` has its own.
     batch_room: Semaphore,
+    /// Held by the digest that is being computed.
+    digest_turn: tokio::sync::Mutex<()>,
 }
 
 impl Edge {
@@ -82,6 +84,7 @@ impl Edge {
             pulse,
             stopping: AtomicBool::new(false),
             batch_room: Semaphore::new(BATCH_READS_MAX),
+            digest_turn: tokio::sync::Mutex::default(),
         })
     }
 

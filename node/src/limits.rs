@@ -52,6 +52,10 @@ pub const NAME_BYTES_MAX: usize = 64;
 /// `DEADLINE_EXCEEDED` without the core's word. Only a driver that is stuck makes it count.
 pub const DEADLINE_GRACE: Duration = Duration::from_millis(250);
 
+/// How long one request for digests may take, the wait for its turn included: it reads all rows, and only one at
+/// a time does. A caller may give it less.
+pub const DIGEST_WITHIN: Duration = Duration::from_secs(300);
+
 /// Streams open on one client connection at once, unary calls included.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
 

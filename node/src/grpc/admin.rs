@@ -7,15 +7,17 @@ use std::time::Duration;
 use hansa_consistency::clock::Hlc;
 use hansa_consistency::key::{KeyspaceId, ShardId};
 use hansa_consistency::replica::Standing;
+use hansa_consistency::request::{Reason, Refusal};
 use hansa_proto::v1;
 use hansa_proto::v1::admin_server::{Admin, AdminServer};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
-use super::Edge;
 use super::status::Failure;
+use super::{Edge, transport_deadline, wire};
 use crate::driver::Condition;
+use crate::limits::DIGEST_WITHIN;
 use crate::settings::{mixing_name, value_type_name};
 
 /// The service `hansa.v1.Admin` of a node.
@@ -170,7 +172,27 @@ impl NodeAdmin {
         })
     }
 
-    async fn digests(&self, request: v1::DigestRequest) -> Result<v1::DigestReply, Failure> {
+    /// Digests, one request after the other and each within its deadline.
+    async fn digests(
+        &self,
+        request: v1::DigestRequest,
+        within: Option<Duration>,
+    ) -> Result<v1::DigestReply, Failure> {
+        let within = within.map_or(DIGEST_WITHIN, |time| wire::in_time(time).min(DIGEST_WITHIN));
+        let digests = async {
+            let _turn = self.edge.digest_turn.lock().await;
+            self.digests_now(request).await
+        };
+        let digests = tokio::time::timeout(within, digests).await;
+        digests.unwrap_or_else(|_| {
+            let message = "all rows could not be read before the deadline: ask for one keyspace, \
+                           give more time, or ask when no other digest is being computed";
+            let refusal = Refusal::not_applied(Reason::DeadlineExceeded, message);
+            Err(Failure::of(self.edge.names.cluster(), refusal))
+        })
+    }
+
+    async fn digests_now(&self, request: v1::DigestRequest) -> Result<v1::DigestReply, Failure> {
         let names = &self.edge.names;
         if !request.keyspace.is_empty() && names.keyspace(&request.keyspace).is_none() {
             return Err(Failure::unknown_keyspace());
@@ -214,7 +236,8 @@ impl Admin for NodeAdmin {
         &self,
         request: Request<v1::DigestRequest>,
     ) -> Result<Response<v1::DigestReply>, Status> {
-        let reply = self.digests(request.into_inner()).await;
+        let within = transport_deadline(request.metadata());
+        let reply = self.digests(request.into_inner(), within).await;
         reply
             .map(Response::new)
             .map_err(|failure| self.edge.refusal(failure))

@@ -141,9 +141,13 @@ pub(super) fn budget(deadline_ms: u32, transport: Option<Duration>) -> Result<Du
         0 => Duration::from_millis(DEADLINE_DEFAULT_MS),
         ms => Duration::from_millis(ms),
     };
-    // The client stops listening when its header's time is over: be a little earlier, so that it hears us.
-    let header = transport.map(|time| time.saturating_sub((time / 10).min(EARLIER)));
-    Ok(header.map_or(field, |header| header.min(field)))
+    Ok(transport.map_or(field, |time| in_time(time).min(field)))
+}
+
+/// When to answer a caller who gives a transport's deadline: it stops listening when that is over, so a little
+/// earlier.
+pub(super) fn in_time(transport: Duration) -> Duration {
+    transport.saturating_sub((transport / 10).min(EARLIER))
 }
 
 /// How much earlier than the transport's deadline the node gives up, at most.

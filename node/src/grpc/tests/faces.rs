@@ -162,6 +162,24 @@ async fn admin_tells_status_topology_and_digests() {
     assert_eq!(told(&refused).1, "NOT_SERVED");
 }
 
+#[tokio::test]
+async fn digests_are_computed_one_after_the_other_and_in_bounded_time() {
+    let node = run(ALONE).await;
+    let mut admin = AdminClient::new(channel(node.clients).await);
+    let turn = node.edge.digest_turn.lock().await;
+    let mut request = tonic::Request::new(v1::DigestRequest::default());
+    request.set_timeout(Duration::from_millis(100));
+    let late = admin.digest(request).await.unwrap_err();
+    let expected = (
+        Code::DeadlineExceeded,
+        "DEADLINE_EXCEEDED".to_owned(),
+        "NO".to_owned(),
+    );
+    assert_eq!(told(&late), expected);
+    drop(turn);
+    admin.digest(v1::DigestRequest::default()).await.unwrap();
+}
+
 #[derive(Default)]
 struct Cables(Mutex<Vec<admin::LinkChange>>);
 
