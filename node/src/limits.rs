@@ -82,6 +82,9 @@ pub const FILES_WANTED: usize = 2 * CLIENT_CONNECTIONS_MAX;
 /// How long a dialler may take to say hello.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(5);
 
+/// How often the refusals of one peer are logged, at most: it dials again every [`RECONNECT_PAUSE_MAX`].
+pub const REFUSED_PEER_LOG_INTERVAL: Duration = Duration::from_secs(60);
+
 /// How long a connection may take to stand.
 pub const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
