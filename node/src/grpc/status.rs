@@ -377,6 +377,36 @@ mod tests {
         assert!(Reason::ALL.iter().all(|reason| kind(*reason).0 != Code::Ok));
     }
 
+    /// Of a code, as gRPC writes it.
+    fn code_name(code: Code) -> String {
+        let mut name = String::new();
+        for letter in format!("{code:?}").chars() {
+            if letter.is_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.push(letter.to_ascii_uppercase());
+        }
+        name
+    }
+
+    #[test]
+    fn the_documents_table_has_every_reason_with_its_code() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/consistency-model.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let row = |name: &str| {
+            let start = format!("| `{name}` | ");
+            let row = text.lines().find(|line| line.starts_with(&start));
+            row.unwrap_or_else(|| panic!("{name} has no row in {path}"))[start.len()..].to_owned()
+        };
+        for reason in Reason::ALL {
+            let (row, code) = (row(reason.name()), code_name(kind(reason).0));
+            assert!(row.starts_with(&format!("{code} | ")), "{row}");
+        }
+        for name in EDGE_REASONS {
+            row(name);
+        }
+    }
+
     #[test]
     fn the_field_at_fault_is_in_text_and_details() {
         let status = Failure::invalid("page_size", "too large").into_status(Hlc::ZERO);
