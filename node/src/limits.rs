@@ -140,6 +140,10 @@ pub const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 /// replica to read from. Far above [`STATUS_INTERVAL`]: a long turn is no silence.
 pub const STATUS_SILENT_MAX: Duration = Duration::from_secs(3);
 
+/// A disk that has made nothing durable for this long, while the node says heartbeats and so has something to write
+/// every second, does not answer: health says that the node takes no writes.
+pub const DISK_SILENT_MAX: Duration = Duration::from_secs(5);
+
 /// How often health is brought up to date from the published status.
 pub const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 

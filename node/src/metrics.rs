@@ -5,9 +5,10 @@
 
 mod http;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use hansa_consistency::effect::Note;
 use hansa_consistency::key::NodeId;
@@ -148,10 +149,38 @@ fn latency() -> Histogram {
     ])
 }
 
+/// Since when the disk owes something. A node with a link says a heartbeat on it every second at least, and its
+/// clock's bound is made durable before that: so while a link stands, something becomes durable all the time.
+#[derive(Debug)]
+struct Owed {
+    links: BTreeSet<NodeId>,
+    since: Instant,
+}
+
+impl Owed {
+    fn link(&mut self, peer: NodeId, up: bool, now: Instant) {
+        if self.links.is_empty() {
+            self.since = now;
+        }
+        match up {
+            true => self.links.insert(peer),
+            false => self.links.remove(&peer),
+        };
+    }
+
+    fn silent_for(&self, now: Instant) -> Duration {
+        match self.links.is_empty() {
+            true => Duration::ZERO,
+            false => now.saturating_duration_since(self.since),
+        }
+    }
+}
+
 /// One node's metrics. Every method is cheap and never blocks for long.
 pub struct Metrics {
     registry: Registry,
     names: Arc<Names>,
+    owed: Mutex<Owed>,
     operations: Family<Labels<3>, Counter>,
     operation_seconds: Family<Labels<2>, Histogram, fn() -> Histogram>,
     pipes: Gauge,
@@ -195,6 +224,10 @@ impl Metrics {
         let mut metrics = Metrics {
             registry: Registry::with_labels(labels.into_iter()),
             names,
+            owed: Mutex::new(Owed {
+                links: BTreeSet::new(),
+                since: Instant::now(),
+            }),
             operations: Family::default(),
             operation_seconds: Family::new_with_constructor(latency),
             pipes: Gauge::default(),
@@ -323,6 +356,24 @@ impl Metrics {
     pub fn link(&self, peer: NodeId, up: bool) {
         let labels = peer_labels(&self.names, peer);
         self.link_up.get_or_create(&labels).set(i64::from(up));
+        self.owed().link(peer, up, Instant::now());
+    }
+
+    /// Groups made durable so far.
+    #[cfg(test)]
+    pub(crate) fn groups(&self) -> u64 {
+        self.groups.get()
+    }
+
+    /// How long nothing has become durable though something should have; zero while no link stands, because such a
+    /// node may have nothing to write.
+    pub fn disk_silent_for(&self) -> Duration {
+        self.owed().silent_for(Instant::now())
+    }
+
+    /// A panic elsewhere leaves it whole: every change of it is one call.
+    fn owed(&self) -> MutexGuard<'_, Owed> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes over what the replica says of itself. Called before metrics are read.
@@ -375,6 +426,7 @@ impl Observer for Metrics {
     }
 
     fn group(&self, group: &GroupStats) {
+        self.owed().since = Instant::now();
         self.groups.inc();
         self.group_events.inc_by(group.events as u64);
         self.group_writes.inc_by(group.writes as u64);
@@ -389,6 +441,8 @@ impl Observer for Metrics {
     }
 
     fn condition(&self, condition: &Condition) {
+        // A full disk made nothing durable for as long as it was full.
+        self.owed().since = Instant::now();
         let name = match condition {
             Condition::Serving => "serving",
             Condition::DiskFull => "disk_full",

@@ -46,6 +46,7 @@ impl NodeAdmin {
     fn status_reply(&self) -> v1::StatusReply {
         let (edge, names) = (&self.edge, &self.edge.names);
         let (status, disk) = (edge.driver.status(), edge.driver.condition());
+        let answers = edge.disk_answers();
         let keyspaces = (0..).map(KeyspaceId).zip(names.keyspaces());
         v1::StatusReply {
             cluster_id: names.cluster_id().to_owned(),
@@ -65,7 +66,7 @@ impl NodeAdmin {
             peers: status.peers.iter().map(|peer| self.peer(peer)).collect(),
             start: status.start,
             server_hlc: edge.hlc().0,
-            writable: status.writable && disk == Condition::Serving,
+            writable: status.writable && disk == Condition::Serving && answers,
             strong_available: status.strong_available,
             store_sequence: status.store_sequence,
             shards: status.shards as u64,
@@ -75,7 +76,8 @@ impl NodeAdmin {
             unsettled: status.unsettled as u64,
             damage: status.damage.clone().unwrap_or_default(),
             disk_trouble: match disk {
-                Condition::Serving => String::new(),
+                Condition::Serving if answers => String::new(),
+                Condition::Serving => "the disk does not answer".to_owned(),
                 Condition::DiskFull => "the disk is full".to_owned(),
                 Condition::DiskFailed(why) => why.to_string(),
             },

@@ -23,13 +23,13 @@ use tonic_health::server::HealthReporter;
 
 use super::Edge;
 use crate::driver::Condition;
-use crate::limits::{HEALTH_INTERVAL, STATUS_SILENT_MAX};
+use crate::limits::{DISK_SILENT_MAX, HEALTH_INTERVAL, STATUS_SILENT_MAX};
 use crate::metrics::{self, Metrics};
 
-/// The levels that can be served now, lowest first.
-pub(super) fn levels(status: &Status, disk: &Condition) -> Vec<Level> {
+/// The levels that can be served now, lowest first. A disk that does not answer takes no writes, like a full one.
+pub(super) fn levels(status: &Status, disk: &Condition, answers: bool) -> Vec<Level> {
     let mut levels = vec![Level::Eventual];
-    if status.writable && *disk == Condition::Serving {
+    if status.writable && *disk == Condition::Serving && answers {
         levels.push(Level::Session);
         if status.standing == Standing::Voting && status.strong_available {
             levels.push(Level::Strong);
@@ -86,7 +86,13 @@ impl Edge {
         if self.pulse.is_silent(&status, Instant::now()) {
             return Err(Down::Silent);
         }
-        Ok(levels(&status, &self.driver.condition()))
+        let (disk, answers) = (self.driver.condition(), self.disk_answers());
+        Ok(levels(&status, &disk, answers))
+    }
+
+    /// Whether the disk has made something durable lately, or had nothing to.
+    pub(super) fn disk_answers(&self) -> bool {
+        self.metrics.disk_silent_for() <= DISK_SILENT_MAX
     }
 
     /// From now on the node is not healthy: it is about to stop.
@@ -113,9 +119,18 @@ impl Reporter {
     pub async fn keep(&self, edge: Arc<Edge>) {
         let mut ticks = tokio::time::interval(HEALTH_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut said = None;
+        let (mut said, mut answered) = (None, true);
         loop {
             ticks.tick().await;
+            let answers = edge.disk_answers();
+            if answered && !answers {
+                let silent = edge.metrics.disk_silent_for();
+                tracing::error!(
+                    ?silent,
+                    "the disk makes nothing durable: it does not answer"
+                );
+            }
+            answered = answers;
             let now = edge.levels();
             // Watchers are told of changes only.
             if said.as_ref() != Some(&now) {
@@ -195,12 +210,14 @@ mod tests {
     #[test]
     fn each_level_needs_what_it_promises() {
         let all = [Level::Eventual, Level::Session, Level::Strong];
-        let of = |standing, disk| levels(&status(standing), &disk);
+        let of = |standing, disk| levels(&status(standing), &disk, true);
         assert_eq!(of(Standing::Voting, Condition::Serving), all);
         assert_eq!(of(Standing::Lost, Condition::Serving), all[..1]);
         assert_eq!(of(Standing::Voting, Condition::DiskFull), all[..1]);
         let failed = Condition::DiskFailed("a test".into());
         assert_eq!(of(Standing::Voting, failed), all[..1]);
+        let hanging = levels(&status(Standing::Voting), &Condition::Serving, false);
+        assert_eq!(hanging, all[..1]);
     }
 
     #[test]

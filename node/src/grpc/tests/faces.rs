@@ -44,11 +44,29 @@ async fn health_is_told_by_level() {
 async fn a_node_without_its_peers_does_not_serve_strong() {
     let node = run(crate::settings::TOPOLOGY_EXAMPLE).await;
     let status = node.edge.driver.status();
-    let levels = health::levels(&status, &node.edge.driver.condition());
+    let levels = health::levels(&status, &node.edge.driver.condition(), true);
     assert!(levels.contains(&hansa_consistency::request::Level::Eventual));
     assert!(!levels.contains(&hansa_consistency::request::Level::Strong));
-    let full = health::levels(&status, &crate::driver::Condition::DiskFull);
+    let full = health::levels(&status, &crate::driver::Condition::DiskFull, true);
     assert_eq!(full, [hansa_consistency::request::Level::Eventual]);
+}
+
+#[tokio::test]
+async fn a_node_with_a_link_makes_something_durable_all_the_time() {
+    let node = run(crate::settings::TOPOLOGY_EXAMPLE).await;
+    let mut driver = node.edge.driver.clone();
+    driver.link_up(NodeId(1));
+    node.edge.metrics.link(NodeId(1), true);
+    // Nobody asks anything: what is written is the clock's bound, for the heartbeats.
+    let durable = async {
+        while node.edge.metrics.groups() < 4 {
+            assert!(node.edge.disk_answers());
+            driver.status_changed().await;
+        }
+    };
+    tokio::time::timeout(4 * crate::limits::DISK_SILENT_MAX, durable)
+        .await
+        .unwrap();
 }
 
 macro_rules! reflected {
