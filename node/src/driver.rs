@@ -47,7 +47,6 @@ use tokio::sync::{oneshot, watch};
 use self::mailbox::{Mail, Mailbox, Refused};
 use self::pipeline::{Pipeline, Progress, Surroundings};
 use self::turns::Turns;
-use self::wanted::Wanted;
 use crate::limits::MAILBOX_EVENTS_MAX;
 use crate::store::Store;
 use crate::store::overlay::{Overlay, Pending};
@@ -333,7 +332,7 @@ impl DriverHandle {
             let view = store.snapshot().map_err(|error| error.to_string())?;
             let nothing = Pending::default();
             let reader = &Overlay::new(&*view, &nothing);
-            digest(&Wanted { reader, by }, shard).map_err(|error| error.to_string())
+            digest(&wanted::Wanted { reader, by }, shard).map_err(|error| error.to_string())
         };
         let failed = |message| Refusal::not_applied(Reason::Damaged, message);
         let result = match tokio::task::spawn_blocking(read).await {
