@@ -27,6 +27,7 @@ mod group;
 mod mailbox;
 mod pipeline;
 mod turns;
+mod wanted;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -319,21 +320,27 @@ impl DriverHandle {
     }
 
     /// The digest of the eventual view of one shard, of a moment since the call. Reads the whole shard, on a thread of its own.
+    /// Dropping the future ends that after the row it is at.
     ///
     /// # Errors
     /// [`Reason::Damaged`] when the shard can not be read to its end.
     pub async fn digest(&self, shard: ShardId) -> Result<u128, Refusal> {
         let store = self.store.upgrade().ok_or_else(|| stopping(Applied::No))?;
+        let waiting = Arc::new(());
+        let by = Arc::downgrade(&waiting);
         let read = move || {
             let view = store.snapshot().map_err(|error| error.to_string())?;
             let nothing = Pending::default();
-            digest(&Overlay::new(&*view, &nothing), shard).map_err(|error| error.to_string())
+            let reader = &Overlay::new(&*view, &nothing);
+            digest(&wanted::Wanted { reader, by }, shard).map_err(|error| error.to_string())
         };
         let failed = |message| Refusal::not_applied(Reason::Damaged, message);
-        match tokio::task::spawn_blocking(read).await {
+        let result = match tokio::task::spawn_blocking(read).await {
             Ok(result) => result.map_err(failed),
             Err(error) => Err(failed(error.to_string())),
-        }
+        };
+        drop(waiting);
+        result
     }
 
     /// The time as the driver sees it: what a request's deadline is measured on.

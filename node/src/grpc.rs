@@ -21,8 +21,12 @@ pub mod status;
 pub mod wire;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use axum::extract::State;
+use axum::middleware::map_response_with_state;
+use axum::response::Response;
 use hansa_consistency::clock::Hlc;
 use hansa_consistency::key::NodeId;
 use hansa_consistency::replica::Opened;
@@ -31,12 +35,15 @@ use hansa_proto::v1;
 use hansa_proto::v1::admin_server::AdminServer;
 use hansa_proto::v1::kv_server::KvServer;
 use hansa_proto::v1::peer_server::PeerServer;
+use tokio::sync::Semaphore;
+use tonic::Status;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
+use self::health::Pulse;
 use self::status::Failure;
 use crate::driver::DriverHandle;
-use crate::limits::{DEADLINE_GRACE, MESSAGE_BYTES_MAX};
+use crate::limits::{BATCH_READS_MAX, DEADLINE_GRACE, MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::settings::Names;
 
@@ -48,6 +55,13 @@ pub struct Edge {
     driver: DriverHandle,
     metrics: Arc<Metrics>,
     started: Instant,
+    pulse: Pulse,
+    /// Set when the node is about to stop.
+    stopping: AtomicBool,
+    /// Of the unary batches; a `Pipe` has its own.
+    batch_room: Semaphore,
+    /// Held by the digest that is being computed.
+    digest_turn: tokio::sync::Mutex<()>,
 }
 
 impl Edge {
@@ -59,6 +73,7 @@ impl Edge {
         driver: DriverHandle,
         metrics: Arc<Metrics>,
     ) -> Arc<Edge> {
+        let pulse = Pulse::new(driver.status(), Instant::now());
         Arc::new(Edge {
             names,
             node,
@@ -66,6 +81,10 @@ impl Edge {
             driver,
             metrics,
             started: Instant::now(),
+            pulse,
+            stopping: AtomicBool::new(false),
+            batch_room: Semaphore::new(BATCH_READS_MAX),
+            digest_turn: tokio::sync::Mutex::default(),
         })
     }
 
@@ -89,6 +108,11 @@ impl Edge {
     fn hlc(&self) -> Hlc {
         let wall = Hlc::from_ms(self.driver.now().wall_ms);
         self.driver.status().hlc.max(wall)
+    }
+
+    /// A failure as a unary call says it, with this node's clock.
+    fn refusal(&self, failure: Failure) -> Status {
+        failure.into_status(self.hlc())
     }
 
     /// Runs one client request and counts its outcome.
@@ -141,10 +165,12 @@ pub fn client_routes<H: Health>(
     reflection: bool,
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let kv = KvServer::new(kv::KvService::new(Arc::clone(edge)))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let admin = AdminServer::new(admin::NodeAdmin::new(Arc::clone(edge)));
-    let mut routes = Routes::new(kv).add_service(admin).add_service(health);
+    let ours = Routes::new(kv).add_service(admin).into_axum_router();
+    let mut routes = Routes::from(ours.layer(map_response_with_state(Arc::clone(edge), explained)))
+        .add_service(health);
     if reflection {
         // Both versions: old clients know v1alpha only.
         let described = || {
@@ -157,6 +183,15 @@ pub fn client_routes<H: Health>(
             .add_service(described().build_v1alpha()?);
     }
     Ok(routes)
+}
+
+/// Gives a request that the transport refused unread the details every refusal has.
+async fn explained(State(edge): State<Arc<Edge>>, response: Response) -> Response {
+    let status = Status::from_header_map(response.headers());
+    match status.as_ref().and_then(status::unreadable) {
+        Some(failure) => edge.refusal(failure).into_http(),
+        None => response,
+    }
 }
 
 /// Everything served to the other nodes, on a port of its own. `greeting` is what this node says first.

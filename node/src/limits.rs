@@ -7,8 +7,20 @@ use std::time::Duration;
 
 // --- clients
 
-/// Longest encoded message accepted from a client or a peer, bytes: a value, its key and room to spare.
+/// Longest encoded request taken from a client, bytes. No valid one has more than about 2 MiB: the rest is room
+/// for a request that is too long to be refused by its field, and on a `Pipe` to leave the others alone. What is
+/// longer than this is refused unread, and ends a `Pipe`. Memory: one request per stream that is being received,
+/// so a client that means harm can cost this times [`STREAMS_PER_CONNECTION_MAX`] by really sending as much.
+pub const REQUEST_BYTES_MAX: usize = 16 << 20;
+
+/// Longest encoded reply to a client, and longest message of a peer, bytes: a value, its key and room to spare.
 pub const MESSAGE_BYTES_MAX: usize = hansa_proto::MESSAGE_BYTES_MAX;
+
+/// Longest etag, bytes: those of this version are shorter. A longer one is none of ours.
+pub const ETAG_BYTES_MAX: usize = 64;
+
+/// Longest page token, bytes: a storage key in which every byte may be escaped, and room to spare.
+pub const PAGE_TOKEN_BYTES_MAX: usize = 16 << 10;
 
 /// Requests open on one `Pipe` at once; more stay unread, so that the client's flow control holds them.
 pub const PIPE_IN_FLIGHT_MAX: usize = 1024;
@@ -18,6 +30,11 @@ pub const BATCH_KEYS_MAX: usize = 100;
 
 /// Values in one `BatchGet` reply, bytes: with keys and header it stays below [`MESSAGE_BYTES_MAX`].
 pub const BATCH_REPLY_BYTES_MAX: usize = 3 << 20;
+
+/// Keys read side by side for the batches of one `Pipe`, and for all unary batches of a node; a batch waits within
+/// its deadline until all its keys fit. Bounds the values held before a batch is known to be too large: 1 MiB
+/// each, so 512 MiB.
+pub const BATCH_READS_MAX: usize = 512;
 
 /// Rows of a scan's page when the request names no number.
 pub const PAGE_ROWS_DEFAULT: usize = 100;
@@ -35,6 +52,10 @@ pub const NAME_BYTES_MAX: usize = 64;
 /// `DEADLINE_EXCEEDED` without the core's word. Only a driver that is stuck makes it count.
 pub const DEADLINE_GRACE: Duration = Duration::from_millis(250);
 
+/// How long one request for digests may take, the wait for its turn included: it reads all rows, and only one at
+/// a time does. A caller may give it less.
+pub const DIGEST_WITHIN: Duration = Duration::from_secs(300);
+
 /// Streams open on one client connection at once, unary calls included.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
 
@@ -43,8 +64,26 @@ pub const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
 /// Streams open on one peer connection at once: one link, and one that is being replaced.
 pub const STREAMS_PER_PEER_MAX: u32 = 8;
 
+/// Connections of clients one node holds at once; one more is closed. Fewer where the process may open few files:
+/// half of them. A connection costs a file, and what it sends unread up to [`CONNECTION_WINDOW_BYTES`].
+pub const CLIENT_CONNECTIONS_MAX: usize = 16_384;
+
+/// Connections of peers one node holds at once; one more is closed. Two for each node: one link, and one that is
+/// being replaced. Fewer where the process may open few files: a quarter of them.
+pub const PEER_CONNECTIONS_MAX: usize = 2 * NODES_MAX;
+
+/// Connections to metrics and `/healthz` one node holds at once; one more is closed.
+pub const METRICS_CONNECTIONS_MAX: usize = 64;
+
+/// Files a process should be allowed to open, so that all bounds above hold: clients get half of them. The rest
+/// is for peers, the store (about 256) and the node's own links.
+pub const FILES_WANTED: usize = 2 * CLIENT_CONNECTIONS_MAX;
+
 /// How long a dialler may take to say hello.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often the refusals of one peer are logged, at most: it dials again every [`RECONNECT_PAUSE_MAX`].
+pub const REFUSED_PEER_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long a connection may take to stand.
 pub const CONNECT_WITHIN: Duration = Duration::from_secs(3);
@@ -96,6 +135,14 @@ pub const SEQUENCE_SYNC_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How often the driver publishes its status.
 pub const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A driver that has published no status for this long does not answer anybody: its thread hangs, or there is no
+/// replica to read from. Far above [`STATUS_INTERVAL`]: a long turn is no silence.
+pub const STATUS_SILENT_MAX: Duration = Duration::from_secs(3);
+
+/// A disk that has made nothing durable for this long, while the node says heartbeats and so has something to write
+/// every second, does not answer: health says that the node takes no writes.
+pub const DISK_SILENT_MAX: Duration = Duration::from_secs(5);
 
 /// How often health is brought up to date from the published status.
 pub const HEALTH_INTERVAL: Duration = Duration::from_millis(200);

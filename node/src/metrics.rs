@@ -5,9 +5,10 @@
 
 mod http;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use hansa_consistency::effect::Note;
 use hansa_consistency::key::NodeId;
@@ -56,10 +57,12 @@ const fn row(
 
 /// Every metric of a node.
 #[rustfmt::skip]
-pub const TABLE: [Described; 26] = [
+pub const TABLE: [Described; 28] = [
     row("hansa_operations_total", "counter", "requests", "command, level, outcome", "requests answered; outcome is ok or the refusal's reason"),
     row("hansa_operation_seconds", "histogram", "seconds", "command, level", "time from a request's arrival to its answer"),
     row("hansa_pipes", "gauge", "streams", "", "Pipe streams open"),
+    row("hansa_connections", "gauge", "connections", "listener", "connections accepted and open; listener is clients, peers or metrics"),
+    row("hansa_connections_refused_total", "counter", "connections", "listener", "connections closed because there were too many"),
     row("hansa_groups_total", "counter", "groups", "", "groups made durable: one atomic batch each"),
     row("hansa_group_events_total", "counter", "events", "", "steps whose effects were in those groups"),
     row("hansa_group_writes_total", "counter", "writes", "", "changes of the store in those groups"),
@@ -146,13 +149,43 @@ fn latency() -> Histogram {
     ])
 }
 
+/// Since when the disk owes something. A node with a link says a heartbeat on it every second at least, and its
+/// clock's bound is made durable before that: so while a link stands, something becomes durable all the time.
+#[derive(Debug)]
+struct Owed {
+    links: BTreeSet<NodeId>,
+    since: Instant,
+}
+
+impl Owed {
+    fn link(&mut self, peer: NodeId, up: bool, now: Instant) {
+        if self.links.is_empty() {
+            self.since = now;
+        }
+        match up {
+            true => self.links.insert(peer),
+            false => self.links.remove(&peer),
+        };
+    }
+
+    fn silent_for(&self, now: Instant) -> Duration {
+        match self.links.is_empty() {
+            true => Duration::ZERO,
+            false => now.saturating_duration_since(self.since),
+        }
+    }
+}
+
 /// One node's metrics. Every method is cheap and never blocks for long.
 pub struct Metrics {
     registry: Registry,
     names: Arc<Names>,
+    owed: Mutex<Owed>,
     operations: Family<Labels<3>, Counter>,
     operation_seconds: Family<Labels<2>, Histogram, fn() -> Histogram>,
     pipes: Gauge,
+    connections: Family<Labels<1>, Gauge>,
+    connections_refused: Family<Labels<1>, Counter>,
     groups: Counter,
     group_events: Counter,
     group_writes: Counter,
@@ -191,9 +224,15 @@ impl Metrics {
         let mut metrics = Metrics {
             registry: Registry::with_labels(labels.into_iter()),
             names,
+            owed: Mutex::new(Owed {
+                links: BTreeSet::new(),
+                since: Instant::now(),
+            }),
             operations: Family::default(),
             operation_seconds: Family::new_with_constructor(latency),
             pipes: Gauge::default(),
+            connections: Family::default(),
+            connections_refused: Family::default(),
             groups: Counter::default(),
             group_events: Counter::default(),
             group_writes: Counter::default(),
@@ -231,6 +270,12 @@ impl Metrics {
         put(registry, "hansa_operations_total", &self.operations);
         put(registry, "hansa_operation_seconds", &self.operation_seconds);
         put(registry, "hansa_pipes", &self.pipes);
+        put(registry, "hansa_connections", &self.connections);
+        put(
+            registry,
+            "hansa_connections_refused_total",
+            &self.connections_refused,
+        );
         put(registry, "hansa_groups_total", &self.groups);
         put(registry, "hansa_group_events_total", &self.group_events);
         put(registry, "hansa_group_writes_total", &self.group_writes);
@@ -284,6 +329,20 @@ impl Metrics {
         self.pipes.inc_by(by);
     }
 
+    /// A connection of a listener was accepted (`1`) or closed (`-1`).
+    pub fn connections(&self, listener: &'static str, by: i64) {
+        let open = self.connections.get_or_create(&[("listener", listener)]);
+        open.inc_by(by);
+    }
+
+    /// A connection was closed because the listener has too many.
+    pub fn connection_refused(&self, listener: &'static str) {
+        let refused = self
+            .connections_refused
+            .get_or_create(&[("listener", listener)]);
+        refused.inc();
+    }
+
     /// A message of a kind went to a peer or came from it; `bytes` is its encoded length.
     pub fn message(&self, peer: NodeId, direction: Direction, kind: &'static str, bytes: usize) {
         let mut labels = peer_labels(&self.names, peer);
@@ -297,6 +356,24 @@ impl Metrics {
     pub fn link(&self, peer: NodeId, up: bool) {
         let labels = peer_labels(&self.names, peer);
         self.link_up.get_or_create(&labels).set(i64::from(up));
+        self.owed().link(peer, up, Instant::now());
+    }
+
+    /// Groups made durable so far.
+    #[cfg(test)]
+    pub(crate) fn groups(&self) -> u64 {
+        self.groups.get()
+    }
+
+    /// How long nothing has become durable though something should have; zero while no link stands, because such a
+    /// node may have nothing to write.
+    pub fn disk_silent_for(&self) -> Duration {
+        self.owed().silent_for(Instant::now())
+    }
+
+    /// A panic elsewhere leaves it whole: every change of it is one call.
+    fn owed(&self) -> MutexGuard<'_, Owed> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes over what the replica says of itself. Called before metrics are read.
@@ -349,6 +426,7 @@ impl Observer for Metrics {
     }
 
     fn group(&self, group: &GroupStats) {
+        self.owed().since = Instant::now();
         self.groups.inc();
         self.group_events.inc_by(group.events as u64);
         self.group_writes.inc_by(group.writes as u64);
@@ -363,6 +441,8 @@ impl Observer for Metrics {
     }
 
     fn condition(&self, condition: &Condition) {
+        // A full disk made nothing durable for as long as it was full.
+        self.owed().since = Instant::now();
         let name = match condition {
             Condition::Serving => "serving",
             Condition::DiskFull => "disk_full",

@@ -12,6 +12,7 @@
 //! The services run on a runtime of their own. When it ends every connection ends, so a client that keeps a
 //! stream open can not keep the node from stopping.
 
+mod connections;
 mod rpc;
 
 use std::future::Future;

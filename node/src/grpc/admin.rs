@@ -4,18 +4,20 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hansa_consistency::clock::Hlc;
 use hansa_consistency::key::{KeyspaceId, ShardId};
 use hansa_consistency::replica::Standing;
+use hansa_consistency::request::{Reason, Refusal};
 use hansa_proto::v1;
 use hansa_proto::v1::admin_server::{Admin, AdminServer};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
-use super::Edge;
-use super::health::levels;
 use super::status::Failure;
+use super::{Edge, transport_deadline, wire};
 use crate::driver::Condition;
+use crate::limits::DIGEST_WITHIN;
 use crate::settings::{mixing_name, value_type_name};
 
 /// The service `hansa.v1.Admin` of a node.
@@ -44,6 +46,7 @@ impl NodeAdmin {
     fn status_reply(&self) -> v1::StatusReply {
         let (edge, names) = (&self.edge, &self.edge.names);
         let (status, disk) = (edge.driver.status(), edge.driver.condition());
+        let answers = edge.disk_answers();
         let keyspaces = (0..).map(KeyspaceId).zip(names.keyspaces());
         v1::StatusReply {
             cluster_id: names.cluster_id().to_owned(),
@@ -53,7 +56,9 @@ impl NodeAdmin {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: edge.started.elapsed().as_millis() as u64,
             standing: standing(&status.standing).into(),
-            levels: levels(&status, &disk)
+            levels: edge
+                .levels()
+                .unwrap_or_default()
                 .iter()
                 .map(|level| level.name().to_owned())
                 .collect(),
@@ -61,7 +66,7 @@ impl NodeAdmin {
             peers: status.peers.iter().map(|peer| self.peer(peer)).collect(),
             start: status.start,
             server_hlc: edge.hlc().0,
-            writable: status.writable && disk == Condition::Serving,
+            writable: status.writable && disk == Condition::Serving && answers,
             strong_available: status.strong_available,
             store_sequence: status.store_sequence,
             shards: status.shards as u64,
@@ -71,7 +76,8 @@ impl NodeAdmin {
             unsettled: status.unsettled as u64,
             damage: status.damage.clone().unwrap_or_default(),
             disk_trouble: match disk {
-                Condition::Serving => String::new(),
+                Condition::Serving if answers => String::new(),
+                Condition::Serving => "the disk does not answer".to_owned(),
                 Condition::DiskFull => "the disk is full".to_owned(),
                 Condition::DiskFailed(why) => why.to_string(),
             },
@@ -168,7 +174,27 @@ impl NodeAdmin {
         })
     }
 
-    async fn digests(&self, request: v1::DigestRequest) -> Result<v1::DigestReply, Failure> {
+    /// Digests, one request after the other and each within its deadline.
+    async fn digests(
+        &self,
+        request: v1::DigestRequest,
+        within: Option<Duration>,
+    ) -> Result<v1::DigestReply, Failure> {
+        let within = within.map_or(DIGEST_WITHIN, |time| wire::in_time(time).min(DIGEST_WITHIN));
+        let digests = async {
+            let _turn = self.edge.digest_turn.lock().await;
+            self.digests_now(request).await
+        };
+        let digests = tokio::time::timeout(within, digests).await;
+        digests.unwrap_or_else(|_| {
+            let message = "all rows could not be read before the deadline: ask for one keyspace, \
+                           give more time, or ask when no other digest is being computed";
+            let refusal = Refusal::not_applied(Reason::DeadlineExceeded, message);
+            Err(Failure::of(self.edge.names.cluster(), refusal))
+        })
+    }
+
+    async fn digests_now(&self, request: v1::DigestRequest) -> Result<v1::DigestReply, Failure> {
         let names = &self.edge.names;
         if !request.keyspace.is_empty() && names.keyspace(&request.keyspace).is_none() {
             return Err(Failure::unknown_keyspace());
@@ -212,8 +238,11 @@ impl Admin for NodeAdmin {
         &self,
         request: Request<v1::DigestRequest>,
     ) -> Result<Response<v1::DigestReply>, Status> {
-        let reply = self.digests(request.into_inner()).await;
-        reply.map(Response::new).map_err(Failure::into_status)
+        let within = transport_deadline(request.metadata());
+        let reply = self.digests(request.into_inner(), within).await;
+        reply
+            .map(Response::new)
+            .map_err(|failure| self.edge.refusal(failure))
     }
 
     async fn set_link(
@@ -221,7 +250,7 @@ impl Admin for NodeAdmin {
         _: Request<v1::SetLinkRequest>,
     ) -> Result<Response<v1::SetLinkReply>, Status> {
         let message = "a node does not control links: ask the address `hansa demo` prints";
-        Err(Failure::not_served(message).into_status())
+        Err(self.edge.refusal(Failure::not_served(message)))
     }
 }
 
@@ -297,9 +326,14 @@ fn link_change(request: v1::SetLinkRequest) -> Result<LinkChange, Failure> {
     })
 }
 
+/// A refusal of a demo's links, which have no hybrid clock.
+fn without_clock(failure: Failure) -> Status {
+    failure.into_status(Hlc::ZERO)
+}
+
 fn only_links<T>() -> Result<Response<T>, Status> {
     let message = "this address controls a demo's links and is no node: ask one of the nodes";
-    Err(Failure::not_served(message).into_status())
+    Err(without_clock(Failure::not_served(message)))
 }
 
 #[tonic::async_trait]
@@ -329,9 +363,9 @@ impl Admin for LinkAdmin {
         &self,
         request: Request<v1::SetLinkRequest>,
     ) -> Result<Response<v1::SetLinkReply>, Status> {
-        let change = link_change(request.into_inner()).map_err(Failure::into_status)?;
+        let change = link_change(request.into_inner()).map_err(without_clock)?;
         let set = self.links.set(change).await;
-        let links = set.map_err(|why| Failure::invalid("region", why).into_status())?;
+        let links = set.map_err(|why| without_clock(Failure::invalid("region", why)))?;
         Ok(Response::new(v1::SetLinkReply { links }))
     }
 }

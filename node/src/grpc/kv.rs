@@ -4,19 +4,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, future::join_all};
+use futures_util::stream::FuturesOrdered;
+use futures_util::{Stream, StreamExt as _};
 use hansa_consistency::key::Row;
 use hansa_consistency::register::Expect;
-use hansa_consistency::request::{Answer, Command, Found, Level, Reply};
+use hansa_consistency::request::{Answer, Applied, Command, Found, Level, Reply};
 use hansa_proto::v1;
 use hansa_proto::v1::compare_and_set_request::Expect as WireExpect;
 use hansa_proto::v1::update_request::Change;
 use hansa_proto::v1::{kv_server::Kv, pipe_reply, pipe_request};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::pipe::Replies;
 use super::status::Failure;
-use super::wire::{self, Target};
+use super::wire::{self, Options, Target};
 use super::{Edge, transport_deadline};
 use crate::limits::{BATCH_KEYS_MAX, BATCH_REPLY_BYTES_MAX};
 
@@ -124,7 +126,7 @@ impl Edge {
         let row = target.row(&request.key, &request.sort, None)?;
         let expect = match request.expect {
             Some(WireExpect::ExpectAbsent(true)) => Expect::Absent,
-            Some(WireExpect::ExpectEtag(etag)) => Expect::Etag(etag),
+            Some(WireExpect::ExpectEtag(etag)) => Expect::Etag(wire::etag(etag)?),
             Some(WireExpect::ExpectValue(bytes)) => {
                 Expect::Value(wire::value("expect_value", bytes)?)
             }
@@ -175,6 +177,17 @@ impl Edge {
         request: v1::BatchGetRequest,
         within: Within,
     ) -> Result<v1::BatchGetReply, Failure> {
+        let room = &self.batch_room;
+        self.batch_get_in(request, within, room).await
+    }
+
+    /// Reads the keys side by side, holding no more values than `room` has permits.
+    async fn batch_get_in(
+        &self,
+        request: v1::BatchGetRequest,
+        within: Within,
+        room: &Semaphore,
+    ) -> Result<v1::BatchGetReply, Failure> {
         let target = wire::target(&self.names, &request.keyspace)?;
         let count = request.keys.len();
         if !(1..=BATCH_KEYS_MAX).contains(&count) {
@@ -185,49 +198,40 @@ impl Edge {
         let options = wire::options(&self.names, now, request.options, default, within)?;
         let row = |key: &v1::BatchKey| target.row(&key.key, &key.sort, key.element.as_deref());
         let rows: Vec<Row> = request.keys.iter().map(row).collect::<Result<_, _>>()?;
+        let _room = self.room_for(count, &options, room).await?;
         let ask = |row| self.ask(options.request(Command::Get(row)));
-        let replies = join_all(rows.into_iter().map(ask)).await;
-        let replies = replies.into_iter().collect::<Result<Vec<_>, _>>()?;
-        self.batch(replies)
-    }
-
-    /// The replies of a batch as one.
-    fn batch(&self, replies: Vec<Reply>) -> Result<v1::BatchGetReply, Failure> {
-        let mut sum: Option<Reply> = None;
-        let (mut rows, mut bytes) = (Vec::with_capacity(replies.len()), 0);
-        for reply in replies {
-            match &mut sum {
-                None => sum = Some(reply.clone()),
-                Some(sum) => {
-                    // They were asked side by side: the longest way counts, not the sum.
-                    let trips = &mut sum.receipt.wan_round_trips;
-                    *trips = (*trips).max(reply.receipt.wan_round_trips);
-                    join(sum, &reply);
-                }
-            }
-            let (found, etag) = read(reply.answer)?;
-            let (found, value, total) = wire::found_to_wire(found);
-            bytes += value.as_ref().map_or(0, bytes::Bytes::len);
-            use v1::batch_row::Content;
-            rows.push(v1::BatchRow {
-                found,
-                content: value.map(Content::Value).or(total.map(Content::Total)),
-                etag,
-            });
-        }
-        if bytes > BATCH_REPLY_BYTES_MAX {
-            return Err(Failure::reply_too_large(bytes));
+        let mut replies: FuturesOrdered<_> = rows.into_iter().map(ask).collect();
+        let mut batch = Batch::default();
+        while let Some(reply) = replies.next().await {
+            // The first failure, and the first value too many, drop the rest, and so cancel it.
+            batch.add(reply?)?;
         }
         Ok(v1::BatchGetReply {
-            header: sum.map(|sum| self.header(&sum)),
-            rows,
+            header: batch.sum.map(|sum| self.header(&sum)),
+            rows: batch.rows,
         })
     }
 
-    /// Serves one request of a Pipe.
+    /// Waits until so many values more may be held.
+    async fn room_for<'a>(
+        &self,
+        keys: usize,
+        options: &Options,
+        room: &'a Semaphore,
+    ) -> Result<SemaphorePermit<'a>, Failure> {
+        let left = options.deadline.saturating_sub(self.driver.now().monotonic);
+        match tokio::time::timeout(left, room.acquire_many(keys as u32)).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(Failure::internal("the room for batches was closed")),
+            Err(_) => Err(Failure::late(Applied::No)),
+        }
+    }
+
+    /// Serves one request of a Pipe, whose batches share `room`.
     pub(super) async fn serve(
         &self,
         body: pipe_request::Body,
+        room: &Semaphore,
     ) -> Result<pipe_reply::Body, Failure> {
         use pipe_reply::Body as Reply;
         use pipe_request::Body as Ask;
@@ -243,12 +247,52 @@ impl Edge {
                 }
                 Ask::Update(request) => Reply::Update(self.update(request, None).await?),
                 Ask::Scan(request) => Reply::Scan(self.scan(request, None).await?),
-                Ask::BatchGet(request) => Reply::BatchGet(self.batch_get(request, None).await?),
+                Ask::BatchGet(request) => {
+                    Reply::BatchGet(self.batch_get_in(request, None, room).await?)
+                }
                 Ask::Members(request) => Reply::Members(self.members(request, None).await?),
             })
         };
         self.counted(command, &keyspace, options.as_ref(), served)
             .await
+    }
+}
+
+/// The rows of a batch so far, and what they are worth together.
+#[derive(Default)]
+struct Batch {
+    sum: Option<Reply>,
+    rows: Vec<v1::BatchRow>,
+    /// Values, bytes.
+    bytes: usize,
+}
+
+impl Batch {
+    /// Adds the next row, unless the values are too many for one reply.
+    fn add(&mut self, reply: Reply) -> Result<(), Failure> {
+        match &mut self.sum {
+            // Its value is shared, not copied.
+            None => self.sum = Some(reply.clone()),
+            Some(sum) => {
+                // They were asked side by side: the longest way counts, not the sum.
+                let trips = &mut sum.receipt.wan_round_trips;
+                *trips = (*trips).max(reply.receipt.wan_round_trips);
+                join(sum, &reply);
+            }
+        }
+        let (found, etag) = read(reply.answer)?;
+        let (found, value, total) = wire::found_to_wire(found);
+        self.bytes += value.as_ref().map_or(0, bytes::Bytes::len);
+        if self.bytes > BATCH_REPLY_BYTES_MAX {
+            return Err(Failure::reply_too_large());
+        }
+        use v1::batch_row::Content;
+        self.rows.push(v1::BatchRow {
+            found,
+            content: value.map(Content::Value).or(total.map(Content::Total)),
+            etag,
+        });
+        Ok(())
     }
 }
 
@@ -304,7 +348,7 @@ macro_rules! unary {
         counted
             .await
             .map(Response::new)
-            .map_err(Failure::into_status)
+            .map_err(|failure| edge.refusal(failure))
     }};
 }
 

@@ -4,8 +4,10 @@
 //! says goes to the driver one message after the other: while the driver has too much to do the stream is not
 //! read, and flow control slows the peer down.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use futures_util::{Stream, StreamExt as _, stream};
 use hansa_consistency::key::NodeId;
@@ -18,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::Edge;
 use super::status::{garbled_peer, refused_peer};
 use super::wire::envelope_from_wire;
-use crate::limits::HELLO_WITHIN;
+use crate::limits::{HELLO_WITHIN, REFUSED_PEER_LOG_INTERVAL};
 use crate::metrics::Direction;
 use crate::settings::Names;
 
@@ -103,15 +105,72 @@ pub fn check_hello(names: &Names, me: NodeId, hello: &PeerHello) -> Result<NodeI
     }
 }
 
+/// Which refusals are logged: a refused peer dials again every few seconds, for as long as its file differs.
+///
+/// One place for each node of the topology, and one for all others: names are what strangers chose.
+#[derive(Debug, Default)]
+struct Refusals {
+    places: Mutex<BTreeMap<Option<NodeId>, Refused>>,
+}
+
+#[derive(Debug)]
+struct Refused {
+    logged: Instant,
+    /// Since then.
+    unlogged: u64,
+}
+
+impl Refusals {
+    /// Counts a refusal at `now`. `Some` when it is to be logged: how many went before it unlogged.
+    fn refused(&self, peer: Option<NodeId>, now: Instant) -> Option<u64> {
+        let mut places = self.lock();
+        let Some(place) = places.get_mut(&peer) else {
+            let (logged, unlogged) = (now, 0);
+            places.insert(peer, Refused { logged, unlogged });
+            return Some(0);
+        };
+        if now.saturating_duration_since(place.logged) < REFUSED_PEER_LOG_INTERVAL {
+            place.unlogged += 1;
+            return None;
+        }
+        place.logged = now;
+        Some(std::mem::take(&mut place.unlogged))
+    }
+
+    /// A link stands: the next refusal of this peer is news.
+    fn accepted(&self, peer: NodeId) {
+        self.lock().remove(&Some(peer));
+    }
+
+    /// A panic elsewhere leaves whole counts.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Option<NodeId>, Refused>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The service `hansa.v1.Peer`.
 pub(super) struct PeerService {
     edge: Arc<Edge>,
     greeting: PeerHello,
+    refusals: Refusals,
 }
 
 impl PeerService {
     pub(super) fn new(edge: Arc<Edge>, greeting: PeerHello) -> PeerService {
-        PeerService { edge, greeting }
+        PeerService {
+            edge,
+            greeting,
+            refusals: Refusals::default(),
+        }
+    }
+
+    /// Refuses a peer that is none of ours, and logs that now and then.
+    fn refuse(&self, hello: &PeerHello, error: &HelloError) -> Status {
+        let peer = self.edge.names.node(&hello.node);
+        if let Some(unlogged) = self.refusals.refused(peer, Instant::now()) {
+            tracing::warn!(peer = hello.node, why = %error, unlogged, "refused a peer's link");
+        }
+        refused_peer(error.to_string())
     }
 }
 
@@ -175,10 +234,8 @@ impl Peer for PeerService {
             return Err(refused_peer("the first frame is no hello"));
         };
         let (names, me) = (&self.edge.names, self.edge.node);
-        let peer = check_hello(names, me, &hello).map_err(|error| {
-            tracing::warn!(peer = hello.node, why = %error, "refused a peer's link");
-            refused_peer(error.to_string())
-        })?;
+        let peer = check_hello(names, me, &hello).map_err(|error| self.refuse(&hello, &error))?;
+        self.refusals.accepted(peer);
         tracing::info!(
             peer = hello.node,
             start = hello.start,
@@ -196,5 +253,27 @@ impl Peer for PeerService {
         let rest = stream::once(inbound.drain()).filter_map(|end| async move { end.map(Err) });
         let link = stream::once(async move { Ok(greeting) }).chain(rest);
         Ok(Response::new(Box::pin(link)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_refused_again_and_again_is_logged_at_first_and_then_with_a_count() {
+        let (refusals, begun) = (Refusals::default(), Instant::now());
+        let (one, other) = (Some(NodeId(1)), Some(NodeId(2)));
+        let later = begun + REFUSED_PEER_LOG_INTERVAL;
+        assert_eq!(refusals.refused(one, begun), Some(0));
+        for _ in 0..30 {
+            assert_eq!(refusals.refused(one, begun), None);
+        }
+        assert_eq!(refusals.refused(other, begun), Some(0));
+        assert_eq!(refusals.refused(None, begun), Some(0));
+        assert_eq!(refusals.refused(one, later), Some(30));
+        assert_eq!(refusals.refused(one, later), None);
+        refusals.accepted(NodeId(1));
+        assert_eq!(refusals.refused(one, later), Some(0));
     }
 }

@@ -3,7 +3,8 @@
 //! No task and no queue of its own: the stream of replies drives the open requests while the connection asks it
 //! for more, and reads further requests only while fewer than
 //! [`PIPE_IN_FLIGHT_MAX`](crate::limits::PIPE_IN_FLIGHT_MAX) are open. When the connection
-//! goes, everything open is dropped, and with it cancelled.
+//! goes, everything open is dropped, and with it cancelled. A request that can not be read ends the stream, after
+//! everything before it was answered.
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -15,11 +16,12 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use hansa_proto::v1;
 use hansa_proto::v1::pipe_reply::Body;
+use tokio::sync::Semaphore;
 use tonic::Status;
 
 use super::Edge;
-use super::status::{Failure, broken_stream};
-use crate::limits::PIPE_IN_FLIGHT_MAX;
+use super::status::{Failure, broken_stream, unreadable};
+use crate::limits::{BATCH_READS_MAX, PIPE_IN_FLIGHT_MAX};
 
 type Open = Pin<Box<dyn Future<Output = v1::PipeReply> + Send>>;
 
@@ -32,6 +34,10 @@ pub(super) struct Replies<S> {
     greeted: bool,
     open: FuturesUnordered<Open>,
     numbers: HashSet<u64>,
+    /// Of its own: a client that reads no replies holds up its own batches only.
+    batch_room: Arc<Semaphore>,
+    /// Why the stream can not go on: said when everything open is answered.
+    last: Option<Status>,
 }
 
 impl<S> Replies<S> {
@@ -44,6 +50,8 @@ impl<S> Replies<S> {
             greeted: false,
             open: FuturesUnordered::new(),
             numbers: HashSet::new(),
+            batch_room: Arc::new(Semaphore::new(BATCH_READS_MAX)),
+            last: None,
         }
     }
 
@@ -66,7 +74,7 @@ impl<S> Replies<S> {
     }
 
     /// Begins to serve a request.
-    fn begin(&mut self, request: v1::PipeRequest) -> Result<(), Status> {
+    fn begin(&mut self, request: v1::PipeRequest) -> Result<(), Failure> {
         let id = request.id;
         if id == 0 {
             return Err(broken_stream("0 is the hello's: count from 1"));
@@ -74,13 +82,13 @@ impl<S> Replies<S> {
         if !self.numbers.insert(id) {
             return Err(broken_stream("is the number of a request still open"));
         }
-        let edge = Arc::clone(&self.edge);
+        let (edge, room) = (Arc::clone(&self.edge), Arc::clone(&self.batch_room));
         self.open.push(Box::pin(async move {
             let served = match request.body {
-                Some(body) => edge.serve(body).await,
+                Some(body) => edge.serve(body, &room).await,
                 None => Err(Failure::invalid("body", "say what to do")),
             };
-            let body = served.unwrap_or_else(|failure| Body::Error(failure.into_error()));
+            let body = served.unwrap_or_else(|failure| Body::Error(failure.into_error(edge.hlc())));
             v1::PipeReply {
                 id,
                 body: Some(body),
@@ -103,13 +111,19 @@ impl<S: Stream<Item = Result<v1::PipeRequest, Status>> + Unpin> Stream for Repli
             match this.requests.poll_next_unpin(context) {
                 Poll::Pending => break,
                 Poll::Ready(None) => this.ended = true,
-                Poll::Ready(Some(request)) => {
-                    if let Err(status) = request.and_then(|request| this.begin(request)) {
-                        // What is open is dropped: nobody reads its replies any more.
+                Poll::Ready(Some(Ok(request))) => {
+                    if let Err(failure) = this.begin(request) {
+                        // What is open is dropped: its numbers can not be trusted.
                         this.ended = true;
                         this.open.clear();
-                        return Poll::Ready(Some(Err(status)));
+                        return Poll::Ready(Some(Err(this.edge.refusal(failure))));
                     }
+                }
+                Poll::Ready(Some(Err(status))) => {
+                    // Nothing behind it can be read, but what came before it did nothing wrong.
+                    this.ended = true;
+                    let failure = unreadable(&status);
+                    this.last = Some(failure.map_or(status, |failure| this.edge.refusal(failure)));
                 }
             }
         }
@@ -118,7 +132,7 @@ impl<S: Stream<Item = Result<v1::PipeRequest, Status>> + Unpin> Stream for Repli
                 this.numbers.remove(&reply.id);
                 Poll::Ready(Some(Ok(reply)))
             }
-            Poll::Ready(None) if this.ended => Poll::Ready(None),
+            Poll::Ready(None) if this.ended => Poll::Ready(this.last.take().map(Err)),
             // No request is open: the requests' stream wakes us.
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }

@@ -13,7 +13,7 @@ use super::Edge;
 use super::kv::join;
 use super::status::Failure;
 use super::wire::{self, Options, Target};
-use crate::limits::{PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT, PAGE_SHARDS_MAX};
+use crate::limits::{PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT, PAGE_SHARDS_MAX, PAGE_TOKEN_BYTES_MAX};
 
 /// What is scanned: ranges of storage keys, one after the other, each within one shard.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -77,6 +77,9 @@ impl Position {
     /// Takes a token back; it must lie inside the extent.
     fn from_token(token: &Bytes, extent: &Extent) -> Result<Position, Failure> {
         let parse = || {
+            if token.len() > PAGE_TOKEN_BYTES_MAX {
+                return None;
+            }
             let (body, check) = token.split_at_checked(token.len().checked_sub(4)?)?;
             let fits = xxhash_rust::xxh3::xxh3_64_with_seed(body, extent.seed()) as u32;
             let [TOKEN_VERSION, high, low, ..] = *body else {

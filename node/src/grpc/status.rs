@@ -6,12 +6,16 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use hansa_consistency::clock::Hlc;
 use hansa_consistency::key::ClusterId;
+use hansa_consistency::limits::VALUE_BYTES_MAX;
 use hansa_consistency::request::{Applied, Reason, Refusal};
 use hansa_consistency::session::{SessionToken, TokenError};
 use hansa_proto::v1;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::limits::{BATCH_REPLY_BYTES_MAX, REQUEST_BYTES_MAX};
 
 /// The domain of every reason, as `google.rpc.ErrorInfo` wants one.
 pub const DOMAIN: &str = "hansa";
@@ -126,12 +130,20 @@ impl Failure {
     }
 
     /// The reply would not fit into one message.
-    pub fn reply_too_large(bytes: usize) -> Failure {
+    pub fn reply_too_large() -> Failure {
         let message = format!(
-            "the values add up to {bytes} bytes, at most {} fit into one reply: ask for fewer keys",
-            crate::limits::BATCH_REPLY_BYTES_MAX
+            "the values add up to more than the {BATCH_REPLY_BYTES_MAX} bytes that fit into one reply: ask for fewer keys"
         );
         Failure::new(Code::OutOfRange, "REPLY_TOO_LARGE", message).at("keys")
+    }
+
+    /// The request is longer than anything that is read.
+    pub fn request_too_large() -> Failure {
+        let message = format!(
+            "the request has more than {REQUEST_BYTES_MAX} bytes and was not read; a value has at most \
+             {VALUE_BYTES_MAX}: split it"
+        );
+        Failure::invalid("", message)
     }
 
     /// The call is served elsewhere.
@@ -174,8 +186,8 @@ impl Failure {
         Failure { field, ..self }
     }
 
-    /// As the status of a unary call.
-    pub fn into_status(self) -> Status {
+    /// As the status of a unary call. `server` is the node's hybrid clock, zero where there is none.
+    pub fn into_status(self, server: Hlc) -> Status {
         let mut metadata = HashMap::new();
         metadata.insert("applied".to_owned(), applied_name(self.applied).to_owned());
         let mut put = |name: &str, value: String| {
@@ -186,6 +198,9 @@ impl Failure {
         put("field", self.field.to_owned());
         put("etag", hex(&self.etag));
         put("session_token", hex(&self.session_token));
+        if server > Hlc::ZERO {
+            put("server_hlc", server.0.to_string());
+        }
         let mut details = ErrorDetails::with_error_info(self.reason, DOMAIN, metadata);
         if let Some(after) = self.retry_after {
             details.set_retry_info(Some(after));
@@ -193,8 +208,8 @@ impl Failure {
         Status::with_error_details(self.code, self.text(), details)
     }
 
-    /// As a Pipe says it.
-    pub fn into_error(self) -> v1::Error {
+    /// As a Pipe says it. `server` is the node's hybrid clock.
+    pub fn into_error(self, server: Hlc) -> v1::Error {
         let retry_after = self.retry_after.unwrap_or_default();
         v1::Error {
             code: self.code as i32,
@@ -205,6 +220,7 @@ impl Failure {
             retry_after_ms: retry_after.as_millis() as u32,
             session_token: self.session_token.into(),
             field: self.field.to_owned(),
+            server_hlc: server.0,
         }
     }
 
@@ -239,8 +255,24 @@ fn kind(reason: Reason) -> (Code, Option<Duration>) {
 }
 
 /// Ends a stream whose client does not follow the protocol.
-pub fn broken_stream(message: impl Into<String>) -> Status {
-    Failure::invalid("id", message).into_status()
+pub fn broken_stream(message: impl Into<String>) -> Failure {
+    Failure::invalid("id", message)
+}
+
+/// What a request means that the transport could not read: nothing of it was begun. `None` when the status says
+/// something else, a broken connection as a rule.
+pub fn unreadable(status: &Status) -> Option<Failure> {
+    if !status.details().is_empty() {
+        return None;
+    }
+    match status.code() {
+        Code::OutOfRange => Some(Failure::request_too_large()),
+        Code::Internal => Some(Failure::invalid(
+            "",
+            "the request is no message of this API: use a generated client of hansa.v1",
+        )),
+        _ => None,
+    }
 }
 
 /// Refuses a peer's stream.
@@ -282,7 +314,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 mod tests {
     use bytes::Bytes;
     use hansa_consistency::key::RegionId;
-    use hansa_consistency::{clock::Hlc, session::Context};
+    use hansa_consistency::session::Context;
 
     use super::*;
 
@@ -295,15 +327,15 @@ mod tests {
         let token = failure.session_token.clone();
         assert!(!token.is_empty());
 
-        let error = failure.clone().into_error();
-        assert_eq!(error.code, 10);
+        let error = failure.clone().into_error(Hlc(77));
+        assert_eq!((error.code, error.server_hlc), (10, 77));
         assert_eq!(error.applied(), v1::Applied::No);
         assert_eq!(
             (error.reason.as_str(), &error.etag[..]),
             ("CONDITION_FAILED", &[1, 255][..])
         );
 
-        let status = failure.into_status();
+        let status = failure.into_status(Hlc(77));
         assert_eq!(status.code(), Code::Aborted);
         let info = status.get_details_error_info().unwrap();
         assert_eq!(
@@ -312,12 +344,13 @@ mod tests {
         );
         assert_eq!(info.metadata["applied"], "NO");
         assert_eq!(info.metadata["etag"], "01ff");
+        assert_eq!(info.metadata["server_hlc"], "77");
         assert_eq!(info.metadata["session_token"], hex(&token));
     }
 
     #[test]
     fn overload_says_when_to_come_back_and_unknown_outcomes_do_not() {
-        let status = |refusal| Failure::of(ClusterId(7), refusal).into_status();
+        let status = |refusal| Failure::of(ClusterId(7), refusal).into_status(Hlc::ZERO);
         let overloaded = status(Refusal::not_applied(Reason::Overloaded, "full"));
         assert!(
             overloaded
@@ -330,6 +363,7 @@ mod tests {
         assert!(unknown.get_details_retry_info().is_none());
         let info = unknown.get_details_error_info().unwrap();
         assert_eq!(info.metadata["applied"], "MAYBE");
+        assert!(!info.metadata.contains_key("server_hlc"));
     }
 
     #[test]
@@ -343,9 +377,39 @@ mod tests {
         assert!(Reason::ALL.iter().all(|reason| kind(*reason).0 != Code::Ok));
     }
 
+    /// Of a code, as gRPC writes it.
+    fn code_name(code: Code) -> String {
+        let mut name = String::new();
+        for letter in format!("{code:?}").chars() {
+            if letter.is_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.push(letter.to_ascii_uppercase());
+        }
+        name
+    }
+
+    #[test]
+    fn the_documents_table_has_every_reason_with_its_code() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/consistency-model.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let row = |name: &str| {
+            let start = format!("| `{name}` | ");
+            let row = text.lines().find(|line| line.starts_with(&start));
+            row.unwrap_or_else(|| panic!("{name} has no row in {path}"))[start.len()..].to_owned()
+        };
+        for reason in Reason::ALL {
+            let (row, code) = (row(reason.name()), code_name(kind(reason).0));
+            assert!(row.starts_with(&format!("{code} | ")), "{row}");
+        }
+        for name in EDGE_REASONS {
+            row(name);
+        }
+    }
+
     #[test]
     fn the_field_at_fault_is_in_text_and_details() {
-        let status = Failure::invalid("page_size", "too large").into_status();
+        let status = Failure::invalid("page_size", "too large").into_status(Hlc::ZERO);
         assert_eq!(status.message(), "page_size: too large");
         let info = status.get_details_error_info().unwrap();
         assert_eq!(info.metadata["field"], "page_size");

@@ -1,6 +1,7 @@
 //! The services over a real driver, on loopback: one node that is a whole cluster, asked by generated clients.
 
 mod faces;
+mod large;
 mod links;
 mod pipes;
 
@@ -539,6 +540,31 @@ async fn bad_requests_are_refused_at_once_and_change_nothing() {
             .into_inner()
             .found
     );
+}
+
+#[tokio::test]
+async fn every_refusal_tells_the_servers_clock() {
+    let node = run(ALONE).await;
+    let mut kv = node.kv().await;
+    let reply = kv.put(put(b"k", b"v")).await.unwrap().into_inner();
+    let seen = reply.header.unwrap().server_hlc;
+    let unknown = kv.get(get("mars", b"k")).await.unwrap_err();
+    let unread = vec![0; REQUEST_BYTES_MAX];
+    let unread = kv.put(put(b"k", &unread)).await.unwrap_err();
+    for status in [unknown, unread] {
+        let info = status.get_details_error_info().unwrap();
+        let told: u64 = info.metadata["server_hlc"].parse().unwrap();
+        assert!(told >= seen, "{told} {seen}");
+    }
+    let asked = v1::PipeRequest { id: 1, body: None };
+    let replies = kv.pipe(tokio_stream::iter([asked])).await.unwrap();
+    let mut replies = replies.into_inner();
+    replies.message().await.unwrap();
+    let refused = replies.message().await.unwrap().unwrap();
+    let Some(v1::pipe_reply::Body::Error(error)) = refused.body else {
+        panic!("not refused");
+    };
+    assert!(error.server_hlc >= seen);
 }
 
 #[test]

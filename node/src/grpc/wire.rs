@@ -20,6 +20,7 @@ use hansa_proto::v1;
 
 pub use self::envelope::{envelope_from_wire, envelope_to_wire};
 use super::status::Failure;
+use crate::limits::ETAG_BYTES_MAX;
 use crate::settings::Names;
 
 /// A peer's message that can not be understood. Nothing was taken over.
@@ -119,6 +120,16 @@ pub(super) fn value(field: &'static str, bytes: Bytes) -> Result<Bytes, Failure>
     Ok(bytes)
 }
 
+/// Checks an etag that a client gives back.
+pub(super) fn etag(bytes: Bytes) -> Result<Bytes, Failure> {
+    if bytes.len() > ETAG_BYTES_MAX {
+        let is = bytes.len();
+        let message = format!("is {is} bytes long, no etag has more than {ETAG_BYTES_MAX}");
+        return Err(Failure::invalid("expect_etag", message));
+    }
+    Ok(bytes)
+}
+
 /// How long a request may take: the smaller of the field and what the transport says.
 pub(super) fn budget(deadline_ms: u32, transport: Option<Duration>) -> Result<Duration, Failure> {
     let ms = u64::from(deadline_ms);
@@ -130,9 +141,13 @@ pub(super) fn budget(deadline_ms: u32, transport: Option<Duration>) -> Result<Du
         0 => Duration::from_millis(DEADLINE_DEFAULT_MS),
         ms => Duration::from_millis(ms),
     };
-    // The client stops listening when its header's time is over: be a little earlier, so that it hears us.
-    let header = transport.map(|time| time.saturating_sub((time / 10).min(EARLIER)));
-    Ok(header.map_or(field, |header| header.min(field)))
+    Ok(transport.map_or(field, |time| in_time(time).min(field)))
+}
+
+/// When to answer a caller who gives a transport's deadline: it stops listening when that is over, so a little
+/// earlier.
+pub(super) fn in_time(transport: Duration) -> Duration {
+    transport.saturating_sub((transport / 10).min(EARLIER))
 }
 
 /// How much earlier than the transport's deadline the node gives up, at most.
@@ -162,7 +177,7 @@ pub(super) fn options(
     let budget = budget(options.deadline_ms, transport)?;
     let (request_id, retry_of) = match options.request_id {
         None => (None, None),
-        Some(id) => request_id(names, &id).map(|(id, retry)| (Some(id), retry))?,
+        Some(id) => request_id(names, &id, default_level).map(|(id, retry)| (Some(id), retry))?,
     };
     Ok(Options {
         level,
@@ -211,6 +226,7 @@ fn context(names: &Names, now: Now, token: &Bytes) -> Result<Context, Failure> {
 fn request_id(
     names: &Names,
     id: &v1::RequestId,
+    default_level: Level,
 ) -> Result<(RequestId, Option<(NodeId, Level)>), Failure> {
     let zero = |field| Failure::invalid(field, "must not be 0");
     if id.session == 0 {
@@ -230,9 +246,9 @@ fn request_id(
                 Failure::invalid("options.request_id.first_node", message)
             })?;
             let field = "options.request_id.first_level";
-            let level = level_from_wire(id.first_level, field)?
-                .ok_or_else(|| Failure::invalid(field, "name the first attempt's level"))?;
-            Some((node, level))
+            // As `options.level`: none named is the default, then and now.
+            let level = level_from_wire(id.first_level, field)?;
+            Some((node, level.unwrap_or(default_level)))
         }
     };
     let known = RequestId {

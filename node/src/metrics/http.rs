@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -10,7 +11,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
+use axum::serve::Listener;
 
 use super::Metrics;
 
@@ -29,7 +30,7 @@ type Shared = (Arc<Metrics>, Arc<dyn Health>);
 /// # Errors
 /// The listener's.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Listener<Addr = SocketAddr>,
     metrics: Arc<Metrics>,
     health: Arc<dyn Health>,
     shutdown: impl Future<Output = ()> + Send + 'static,

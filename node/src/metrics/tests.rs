@@ -20,6 +20,8 @@ fn fill(metrics: &Metrics) {
     metrics.operation("get", "strong", "ok", Duration::from_millis(90));
     metrics.message(NodeId(1), Direction::Sent, "append", 100);
     metrics.link(NodeId(1), true);
+    metrics.connections("clients", 1);
+    metrics.connection_refused("clients");
     metrics.note(Note::Absorbed);
     metrics.condition(&Condition::DiskFull);
     metrics.sequence_synced(Duration::from_millis(1));
@@ -108,6 +110,26 @@ fn counts_carry_their_labels() {
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
+}
+
+#[test]
+fn a_disk_owes_something_while_a_link_stands() {
+    let begun = Instant::now();
+    let after = |s| begun + Duration::from_secs(s);
+    let mut owed = Owed {
+        links: BTreeSet::new(),
+        since: begun,
+    };
+    owed.link(NodeId(1), false, begun);
+    assert_eq!(owed.silent_for(after(9)), Duration::ZERO);
+    owed.link(NodeId(1), true, after(10));
+    owed.link(NodeId(2), true, after(12));
+    assert_eq!(owed.silent_for(after(14)), Duration::from_secs(4));
+    owed.since = after(14);
+    owed.link(NodeId(1), false, after(15));
+    assert_eq!(owed.silent_for(after(16)), Duration::from_secs(2));
+    owed.link(NodeId(2), false, after(16));
+    assert_eq!(owed.silent_for(after(99)), Duration::ZERO);
 }
 
 struct Sick;

@@ -5,7 +5,6 @@
 
 use std::future::Future;
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +14,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
+use super::connections::{Bounded, Room};
 use super::{Listeners, ServeError, start_error};
 use crate::driver::DriverHandle;
 use crate::grpc::health::{self, Reporter};
@@ -41,12 +40,14 @@ pub(super) struct Rpc {
     runtime: Option<Runtime>,
     handle: Handle,
     servers: JoinSet<()>,
+    room: Room,
     /// `true` = accept nothing any more.
     stopping: watch::Sender<bool>,
 }
 
 /// Health, and who keeps it up to date.
 pub(super) struct Health {
+    edge: Arc<Edge>,
     reporter: Arc<Reporter>,
     keeping: JoinSet<()>,
 }
@@ -54,6 +55,7 @@ pub(super) struct Health {
 impl Health {
     /// Says NOT_SERVING from now on.
     pub(super) async fn stop(mut self) {
+        self.edge.begin_to_stop();
         self.keeping.shutdown().await;
         self.reporter.stop().await;
     }
@@ -80,6 +82,7 @@ impl Rpc {
             handle: runtime.handle().clone(),
             runtime: Some(runtime),
             servers: JoinSet::new(),
+            room: Room::claim(),
             stopping: watch::channel(false).0,
         })
     }
@@ -101,27 +104,34 @@ impl Rpc {
         let clients = client_routes(edge, health, reflection)
             .map_err(|error| start_error("describing the services")(io::Error::other(error)))?;
         let peers = peer_routes(edge, greeting);
-        let unusable = || start_error("using a listener");
-        self.answer(listeners.peers, peers, STREAMS_PER_PEER_MAX)
-            .map_err(unusable())?;
-        self.answer(listeners.clients, clients, STREAMS_PER_CONNECTION_MAX)
-            .map_err(unusable())?;
-        if let Some(listener) = listeners.metrics {
-            self.show(listener, metrics, Arc::clone(edge))
-                .map_err(unusable())?;
+        let room = self.room;
+        let bounded = |listener, name, room| {
+            let _on = self.handle.enter();
+            Bounded::new(listener, name, room, &metrics).map_err(start_error("using a listener"))
+        };
+        let for_peers = bounded(listeners.peers, "peers", room.peers)?;
+        let for_clients = bounded(listeners.clients, "clients", room.clients)?;
+        let for_metrics = listeners.metrics;
+        let for_metrics = for_metrics.map(|listener| bounded(listener, "metrics", room.metrics));
+        let for_metrics = for_metrics.transpose()?;
+        self.answer(for_peers, peers, STREAMS_PER_PEER_MAX);
+        self.answer(for_clients, clients, STREAMS_PER_CONNECTION_MAX);
+        if let Some(listener) = for_metrics {
+            self.show(listener, metrics, Arc::clone(edge));
         }
         let reporter = Arc::new(reporter);
         let mut keeping = JoinSet::new();
-        let (keeper, edge) = (Arc::clone(&reporter), Arc::clone(edge));
-        keeping.spawn_on(async move { keeper.keep(edge).await }, &self.handle);
-        Ok(Health { reporter, keeping })
+        let (keeper, kept) = (Arc::clone(&reporter), Arc::clone(edge));
+        keeping.spawn_on(async move { keeper.keep(kept).await }, &self.handle);
+        Ok(Health {
+            edge: Arc::clone(edge),
+            reporter,
+            keeping,
+        })
     }
 
     /// Serves gRPC on one listener.
-    fn answer(&mut self, listener: TcpListener, routes: Routes, streams: u32) -> io::Result<()> {
-        let _on = self.handle.enter();
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    fn answer(&mut self, incoming: Bounded, routes: Routes, streams: u32) {
         let server = Server::builder()
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
@@ -136,18 +146,10 @@ impl Rpc {
             }
         };
         self.servers.spawn_on(logged, &self.handle);
-        Ok(())
     }
 
     /// Serves metrics over HTTP.
-    fn show(
-        &mut self,
-        listener: TcpListener,
-        metrics: Arc<Metrics>,
-        edge: Arc<Edge>,
-    ) -> io::Result<()> {
-        let _on = self.handle.enter();
-        let listener = tokio::net::TcpListener::from_std(listener)?;
+    fn show(&mut self, listener: Bounded, metrics: Arc<Metrics>, edge: Arc<Edge>) {
         let server = metrics::serve(listener, metrics, edge, self.stopping());
         let logged = async {
             if let Err(error) = server.await {
@@ -155,7 +157,6 @@ impl Rpc {
             }
         };
         self.servers.spawn_on(logged, &self.handle);
-        Ok(())
     }
 
     /// Done when nothing more is to be accepted.

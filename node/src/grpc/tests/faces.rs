@@ -44,11 +44,29 @@ async fn health_is_told_by_level() {
 async fn a_node_without_its_peers_does_not_serve_strong() {
     let node = run(crate::settings::TOPOLOGY_EXAMPLE).await;
     let status = node.edge.driver.status();
-    let levels = health::levels(&status, &node.edge.driver.condition());
+    let levels = health::levels(&status, &node.edge.driver.condition(), true);
     assert!(levels.contains(&hansa_consistency::request::Level::Eventual));
     assert!(!levels.contains(&hansa_consistency::request::Level::Strong));
-    let full = health::levels(&status, &crate::driver::Condition::DiskFull);
+    let full = health::levels(&status, &crate::driver::Condition::DiskFull, true);
     assert_eq!(full, [hansa_consistency::request::Level::Eventual]);
+}
+
+#[tokio::test]
+async fn a_node_with_a_link_makes_something_durable_all_the_time() {
+    let node = run(crate::settings::TOPOLOGY_EXAMPLE).await;
+    let mut driver = node.edge.driver.clone();
+    driver.link_up(NodeId(1));
+    node.edge.metrics.link(NodeId(1), true);
+    // Nobody asks anything: what is written is the clock's bound, for the heartbeats.
+    let durable = async {
+        while node.edge.metrics.groups() < 4 {
+            assert!(node.edge.disk_answers());
+            driver.status_changed().await;
+        }
+    };
+    tokio::time::timeout(4 * crate::limits::DISK_SILENT_MAX, durable)
+        .await
+        .unwrap();
 }
 
 macro_rules! reflected {
@@ -162,6 +180,24 @@ async fn admin_tells_status_topology_and_digests() {
     assert_eq!(told(&refused).1, "NOT_SERVED");
 }
 
+#[tokio::test]
+async fn digests_are_computed_one_after_the_other_and_in_bounded_time() {
+    let node = run(ALONE).await;
+    let mut admin = AdminClient::new(channel(node.clients).await);
+    let turn = node.edge.digest_turn.lock().await;
+    let mut request = tonic::Request::new(v1::DigestRequest::default());
+    request.set_timeout(Duration::from_millis(100));
+    let late = admin.digest(request).await.unwrap_err();
+    let expected = (
+        Code::DeadlineExceeded,
+        "DEADLINE_EXCEEDED".to_owned(),
+        "NO".to_owned(),
+    );
+    assert_eq!(told(&late), expected);
+    drop(turn);
+    admin.digest(v1::DigestRequest::default()).await.unwrap();
+}
+
 #[derive(Default)]
 struct Cables(Mutex<Vec<admin::LinkChange>>);
 
@@ -229,9 +265,20 @@ async fn operations_are_counted_by_command_level_and_outcome() {
     ] {
         assert!(text.contains(labels), "{labels} is not in\n{text}");
     }
-    assert!(
-        crate::metrics::Health::check(&*node.edge)
-            .unwrap()
-            .contains("eventual")
-    );
+}
+
+#[tokio::test]
+async fn a_probe_is_told_the_levels_until_the_node_stops() {
+    let node = run(ALONE).await;
+    let check = || crate::metrics::Health::check(&*node.edge);
+    assert!(check().unwrap().contains("eventual"));
+    node.edge.begin_to_stop();
+    assert!(check().unwrap_err().contains("stopping"));
+    // The reporter hears it, too, without being told.
+    let mut health = HealthClient::new(channel(node.clients).await);
+    let request = HealthCheckRequest {
+        service: "hansa.v1.Kv/eventual".to_owned(),
+    };
+    let mut words = health.watch(request).await.unwrap().into_inner();
+    while words.message().await.unwrap().unwrap().status() != ServingStatus::NotServing {}
 }

@@ -507,6 +507,7 @@ fn options_out_of_bounds_name_their_field() {
             |id| {
                 id.attempt = 1;
                 id.first_node = "us-east-1".to_owned();
+                id.first_level = 99;
             },
             "options.request_id.first_level",
         ),
@@ -532,6 +533,24 @@ fn a_retry_names_the_first_attempt() {
         request.request_id.map(|id| (id.session, id.seq)),
         Some((7, 1))
     );
+}
+
+#[test]
+fn a_retry_whose_first_attempt_named_no_level_was_at_the_default() {
+    for default in [Level::Eventual, Level::Session, Level::Strong] {
+        let asked = v1::RequestOptions {
+            request_id: Some(v1::RequestId {
+                attempt: 1,
+                first_node: "eu-central-1".to_owned(),
+                ..id()
+            }),
+            ..v1::RequestOptions::default()
+        };
+        let options = options(&names(), at_noon(), Some(asked), default, None).unwrap();
+        let request = options.request(Command::Get(a_row()));
+        assert_eq!(request.level, default);
+        assert_eq!(request.retry_of, Some((NodeId(1), default)));
+    }
 }
 
 #[test]
