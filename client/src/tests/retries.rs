@@ -26,16 +26,17 @@ async fn a_broken_read_runs_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_broken_eventual_put_runs_again_on_the_same_node_under_its_name() {
-    for fault in [Fault::BreakBefore, Fault::BreakAfter] {
+async fn a_broken_eventual_or_default_put_runs_again_on_the_same_node_under_its_name() {
+    let levels = [Consistency::Eventual, Consistency::KeyspaceDefault];
+    let faults = [Fault::BreakBefore, Fault::BreakAfter];
+    let cases = levels.map(|level| faults.clone().map(|fault| (level, fault)));
+    for (level, fault) in cases.into_iter().flatten() {
         let (cluster, client) = three().await;
         cluster.nodes[1].fault(fault);
-        client
-            .put("profiles", "k", "v")
-            .level(Consistency::Eventual)
-            .await
-            .unwrap();
+        let put = client.put("profiles", "k", "v").level(level);
+        put.await.unwrap();
         let seen = cluster.seen();
+        assert_eq!(seen[1].level, level);
         assert_eq!(asked(&cluster), ["eu-central-1"; 2]);
         let (first, second) = (seen[0].request_id.unwrap(), seen[1].request_id.unwrap());
         assert_eq!((first.0, first.1, first.2), (second.0, second.1, 0));
