@@ -69,15 +69,23 @@ impl Client {
         self.endpoint(index).health().region
     }
 
+    /// Whether a call may go to a node of this region.
+    pub(crate) fn may_ask(&self, region: &str) -> bool {
+        !self.0.stays_home || self.0.home.as_deref() == Some(region)
+    }
+
     /// Endpoints a call may use, the one to ask first in front.
     pub(crate) fn order(&self) -> Vec<usize> {
         let inner = &self.0;
         let candidate = |(index, endpoint): (usize, &Arc<Endpoint>)| {
             let health = endpoint.health();
             let home = inner.home.is_some() && health.region == inner.home;
-            // One whose region is not known yet may be at home.
-            let may_stay = home || health.region.is_none();
-            (may_stay || !inner.stays_home).then_some(Candidate {
+            // One whose region is not known yet may be at home: its greeting tells.
+            let may_ask = health
+                .region
+                .as_deref()
+                .is_none_or(|name| self.may_ask(name));
+            may_ask.then_some(Candidate {
                 index,
                 home,
                 round_trip: health.round_trip,

@@ -169,7 +169,7 @@ impl Error {
             return self;
         }
         let message = format!(
-            "an earlier attempt may have been applied; the last one was refused: {} ({})",
+            "an earlier attempt may have been applied: read, then decide; the last one failed: {} ({})",
             self.message(),
             self.reason()
         );

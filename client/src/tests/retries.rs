@@ -171,6 +171,7 @@ async fn a_missing_quorum_and_an_unknown_outcome_are_given_back_at_once() {
         ("QUORUM_UNREACHABLE", Applied::No, ErrorKind::Unavailable),
         ("SESSION_UNAVAILABLE", Applied::No, ErrorKind::Unavailable),
         ("UNKNOWN_OUTCOME", Applied::Maybe, ErrorKind::Indeterminate),
+        ("SHUTTING_DOWN", Applied::Maybe, ErrorKind::Indeterminate),
     ] {
         cluster.nodes[1].fault(refuse(reason, 14, applied));
         let put = client.put("profiles", "k", "v").level(Consistency::Strong);
@@ -181,7 +182,7 @@ async fn a_missing_quorum_and_an_unknown_outcome_are_given_back_at_once() {
         );
         assert_eq!(error.attempts(), 1);
     }
-    assert_eq!(asked(&cluster), ["eu-central-1"; 3]);
+    assert_eq!(asked(&cluster), ["eu-central-1"; 4]);
 }
 
 #[tokio::test]
