@@ -181,35 +181,27 @@ impl<R> Call<R> {
                 plan.token = state.token.clone();
                 plan.issued = state.issued;
                 let outcome = execute(session.client(), &plan, progress).await;
-                remember(session.client(), Some(&mut state), &outcome);
+                remember(session.client(), &mut state, &outcome);
                 outcome
             }
             Caller::Client(client) => {
                 let mut loan = writes.then(|| client.lanes().borrow());
                 plan.request = loan.as_mut().map(|loan| loan.lane.take());
-                let outcome = execute(client, &plan, progress).await;
-                remember(client, None, &outcome);
-                outcome
+                execute(client, &plan, progress).await
             }
         }
     }
 }
 
 /// Keeps what a reply or a failed condition says about what was seen.
-fn remember(client: &Client, state: Option<&mut State>, outcome: &Result<ReplyBody, Error>) {
-    let (token, hlc) = match outcome {
-        Ok(body) => match wire::header(body) {
-            Some(header) => (&header.session_token, header.server_hlc),
-            None => return,
-        },
-        Err(error) => (error.session_token(), 0),
+fn remember(client: &Client, state: &mut State, outcome: &Result<ReplyBody, Error>) {
+    state.issued = state.issued.max(client.shared().newest_hlc());
+    let token = match outcome {
+        Ok(body) => wire::header(body).map(|header| &header.session_token),
+        Err(error) => Some(error.session_token()),
     };
-    client.shared().saw_hlc(hlc);
-    if let Some(state) = state {
-        state.issued = state.issued.max(hlc);
-        if !token.is_empty() {
-            state.token = token.clone();
-        }
+    if let Some(token) = token.filter(|token| !token.is_empty()) {
+        state.token = token.clone();
     }
 }
 

@@ -243,6 +243,8 @@ impl Journey<'_> {
             &self.progress.unknown
         };
         let outcome = stream.call(body, sent).await;
+        let clock = outcome.as_ref().map_or(0, wire::server_hlc);
+        self.client.shared().saw_hlc(clock);
         match outcome {
             Err(Failure::NotSent(error)) => Err((Ended::NotSent, error)),
             Err(Failure::Broken(why)) => {
@@ -251,6 +253,12 @@ impl Journey<'_> {
             }
             Ok(ReplyBody::Error(refusal)) => {
                 let error = wire::error(refusal, is_read);
+                if error.reason() == "UNKNOWN_OUTCOME" && clock == 0 {
+                    // The clock value in the request may be older than what the server remembers.
+                    // Named again by the next request it would be refused again: a new greeting
+                    // tells a newer one.
+                    endpoint.forget(&stream).await;
+                }
                 if error.applied() == Applied::Maybe {
                     self.sent(index, &stream);
                     return Err((Ended::RefusedForGood, error));

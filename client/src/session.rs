@@ -14,7 +14,7 @@ use crate::request_ids::Lane;
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) lane: Lane,
-    /// The newest server clock value the session got in a reply.
+    /// The newest server clock value that its client was told before its latest call ended.
     pub(crate) issued: u64,
     /// The token of the latest reply: the servers join it with every request's.
     pub(crate) token: Bytes,

@@ -80,6 +80,11 @@ pub(crate) fn header(body: &ReplyBody) -> Option<&v1::ReplyHeader> {
     }
 }
 
+/// The server's clock as a reply tells it; 0 when it does not.
+pub(crate) fn server_hlc(body: &ReplyBody) -> u64 {
+    header(body).map_or(0, |header| header.server_hlc)
+}
+
 /// A refusal, as the server said it. A write's that does not say what was applied counts as unknown;
 /// a read never applies anything.
 pub(crate) fn error(refusal: v1::Error, is_read: bool) -> Error {

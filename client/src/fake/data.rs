@@ -89,7 +89,7 @@ pub(super) fn or_default(level: v1::Level) -> v1::Level {
 pub(super) struct Data {
     rows: BTreeMap<Name, Stored>,
     /// Rises with every write.
-    version: u64,
+    pub(super) version: u64,
     pub(super) executed: u64,
     /// Replies to strong writes, by session and number.
     answered: BTreeMap<(u64, u32), Reply>,

@@ -23,7 +23,7 @@ use super::data::{Refused, check_request_id, or_default};
 use super::{Fault, Seen, Shared, lock};
 
 const CLUSTER: &str = "fake";
-/// The pretended server clock: any number but 0.
+/// Where the pretended server clock starts, any number but 0; every write moves it on by 1.
 const HLC: u64 = 1 << 16;
 
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ impl Service {
             node: self.node.clone(),
             region: self.region.clone(),
             epoch: 1,
-            server_hlc: HLC,
+            server_hlc: HLC + lock(&self.shared.data).version,
             version: "fake".to_owned(),
             in_flight_max: 1024,
         });

@@ -202,6 +202,25 @@ async fn a_refusal_after_a_broken_attempt_does_not_make_it_surely_not_applied() 
 }
 
 #[tokio::test]
+async fn after_an_unknown_outcome_the_next_request_names_a_newer_clock() {
+    let (cluster, client) = three().await;
+    let other = builder(&cluster).build().await.unwrap();
+    let newest = || cluster.seen().last().map(|seen| seen.issued_hlc);
+    for round in 1..=2 {
+        for _ in 0..5 {
+            other.increment("stock", "other", 1).await.unwrap();
+        }
+        cluster.nodes[1].fault(refuse("UNKNOWN_OUTCOME", 2, Applied::Maybe));
+        let write = client.increment("stock", "k", 1).level(Consistency::Strong);
+        write.clone().await.unwrap_err();
+        let refused = newest();
+        // Servers refuse what is older than they remember: with the same value, for ever.
+        write.await.unwrap();
+        assert!(newest() >= refused.map(|hlc| hlc + 5), "round {round}");
+    }
+}
+
+#[tokio::test]
 async fn writes_at_the_same_time_have_names_of_different_sessions() {
     let (cluster, client) = three().await;
     let hold = Fault::Delay(std::time::Duration::from_millis(50));
