@@ -70,13 +70,22 @@ impl ErrorKind {
         }
     }
 
+    /// The kind of a refusal, by its gRPC code; by its reason where the code says too little.
+    pub(crate) fn of_refusal(code: u32, reason: &str, applied: Applied) -> ErrorKind {
+        match reason {
+            // A failed precondition, but the node's: there is nothing to fix in the request.
+            "CLOCK_OUT_OF_BOUNDS" => ErrorKind::Unavailable,
+            _ => ErrorKind::of_code(code, applied),
+        }
+    }
+
     /// The kind of a gRPC code. An unanswered call is indeterminate only if it may have applied.
     pub(crate) fn of_code(code: u32, applied: Applied) -> ErrorKind {
         match code {
             3 | 5 | 6 | 9 | 11 | 12 => ErrorKind::Invalid,
             7 | 16 => ErrorKind::Denied,
             8 => ErrorKind::Overloaded,
-            1 | 4 | 14 if applied == Applied::Maybe => ErrorKind::Indeterminate,
+            1 | 2 | 4 | 14 if applied == Applied::Maybe => ErrorKind::Indeterminate,
             1 | 4 | 14 => ErrorKind::Unavailable,
             10 => ErrorKind::Conflict,
             15 => ErrorKind::Corrupt,

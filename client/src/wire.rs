@@ -93,7 +93,8 @@ pub(crate) fn error(refusal: v1::Error, is_read: bool) -> Error {
         v1::Applied::No => Applied::No,
         v1::Applied::Maybe | v1::Applied::Unspecified => Applied::Maybe,
     };
-    let kind = ErrorKind::of_code(refusal.code.unsigned_abs(), applied);
+    let code = refusal.code.unsigned_abs();
+    let kind = ErrorKind::of_refusal(code, &refusal.reason, applied);
     let hint = match refusal.retry_after_ms {
         0 => None,
         ms => Some(Duration::from_millis(ms.into())),

@@ -165,6 +165,24 @@ async fn what_was_refused_with_nothing_applied_may_run_anywhere() {
 }
 
 #[tokio::test]
+async fn a_node_with_a_wrong_clock_is_left_and_the_request_is_not_blamed() {
+    let (cluster, client) = three().await;
+    // The code that servers use: FAILED_PRECONDITION.
+    let wrong = || refuse("CLOCK_OUT_OF_BOUNDS", 9, Applied::No);
+    cluster.nodes[1].fault(wrong());
+    client.increment("stock", "k", 1).await.unwrap();
+    for node in &cluster.nodes {
+        (0..3).for_each(|_| node.fault(wrong()));
+    }
+    let error = client.increment("stock", "k", 1).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.applied()),
+        (ErrorKind::Unavailable, Applied::No)
+    );
+    assert_eq!(error.attempts(), 9);
+}
+
+#[tokio::test]
 async fn a_missing_quorum_and_an_unknown_outcome_are_given_back_at_once() {
     let (cluster, client) = three().await;
     for (reason, applied, kind) in [
@@ -212,7 +230,8 @@ async fn after_an_unknown_outcome_the_next_request_names_a_newer_clock() {
         }
         cluster.nodes[1].fault(refuse("UNKNOWN_OUTCOME", 2, Applied::Maybe));
         let write = client.increment("stock", "k", 1).level(Consistency::Strong);
-        write.clone().await.unwrap_err();
+        let error = write.clone().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Indeterminate);
         let refused = newest();
         // Servers refuse what is older than they remember: with the same value, for ever.
         write.await.unwrap();
