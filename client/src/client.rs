@@ -173,9 +173,14 @@ impl Builder {
 
     /// Builds the client.
     ///
-    /// Waits until it is known which endpoint is nearest: until a home endpoint greeted, or, without
-    /// a home region, until all greeted or failed, at most the connect timeout. An endpoint that is
-    /// down is no error here: calls tell.
+    /// Connects to all endpoints at once, to those of the home region only with
+    /// [`stay_in_region`](Builder::stay_in_region), and waits until it is known which is nearest: until
+    /// one of the home region greeted, or, without such a one, until all greeted or failed; at most
+    /// the connect timeout. The others are connected to and measured in the background. An endpoint
+    /// that is down is no error here: calls tell.
+    ///
+    /// Runs on the Tokio runtime it is awaited on, and so do the connections: it must outlive the
+    /// client.
     ///
     /// # Errors
     /// When there is no endpoint, an address is none, the time bounds do not hold, or the home
@@ -235,27 +240,21 @@ impl Builder {
 }
 
 impl Client {
-    /// Asks the endpoints who they are. Those of a known home region are enough if one answers;
-    /// the others are connected to when they are needed.
+    /// Asks all endpoints a call may use who they are, and waits for the answers: with a home region
+    /// for the first from there. The others go on in the background and are measured, so that the
+    /// nearest of them is known when it is needed.
     async fn greet(&self) {
-        let is_home = |region: &Option<String>| self.0.home.is_some() && *region == self.0.home;
-        let region = |endpoint: &&Arc<Endpoint>| endpoint.health().region;
-        let (home, others): (Vec<_>, Vec<_>) = self
-            .0
-            .endpoints
-            .iter()
-            .partition(|endpoint| is_home(&region(endpoint)));
-        for group in [home, others] {
-            let mut greetings = JoinSet::new();
-            for endpoint in group {
-                let endpoint = endpoint.clone();
-                greetings.spawn(async move { endpoint.stream().await.is_ok() });
-            }
-            while let Some(answer) = greetings.join_next().await {
-                // With a home region one answer is enough; those still on their way are dropped.
-                if self.0.home.is_some() && matches!(answer, Ok(true)) {
-                    return;
-                }
+        let mut greetings = JoinSet::new();
+        for index in self.order() {
+            let endpoint = self.endpoint(index).clone();
+            greetings.spawn(async move { endpoint.stream().await.ok().map(|_| index) });
+        }
+        while let Some(answer) = greetings.join_next().await {
+            if let Ok(Some(index)) = answer
+                && self.0.home.is_some()
+                && self.region_of(index) == self.0.home
+            {
+                return greetings.detach_all();
             }
         }
     }

@@ -24,6 +24,36 @@ async fn the_home_region_is_asked_first() {
 }
 
 #[tokio::test]
+async fn the_other_regions_are_measured_too() {
+    let (cluster, client) = three().await;
+    until(|| {
+        let known = |info: &crate::EndpointInfo| info.node.is_some() && info.round_trip.is_some();
+        client.endpoints().iter().all(known)
+    })
+    .await;
+    let others: Vec<_> = client.endpoints().drain(1..).collect();
+    assert!(others[0].round_trip <= others[1].round_trip, "{others:?}");
+    assert_eq!(cluster.seen(), []);
+}
+
+#[tokio::test]
+async fn a_client_that_stays_home_connects_nowhere_else() {
+    let cluster = Cluster::start(&["us-east", "eu-central"]).unwrap();
+    let elsewhere = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", elsewhere.local_addr().unwrap());
+    let client = Client::builder()
+        .region("eu-central")
+        .stay_in_region()
+        .endpoint("ap-northeast", url)
+        .endpoint("eu-central", cluster.nodes[1].url())
+        .build();
+    let client = client.await.unwrap();
+    client.get("profiles", "k").await.unwrap();
+    let connected = tokio::time::timeout(Duration::from_millis(100), elsewhere.accept());
+    assert!(connected.await.is_err());
+}
+
+#[tokio::test]
 async fn calls_fail_over_and_come_back() {
     let (mut cluster, client) = three().await;
     client.get("profiles", "k").await.unwrap();
