@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::request_ids::Lanes;
 use crate::route::{Candidate, order};
 
-/// Longest time a call may take.
+/// Longest time a call may take: 60 s.
 pub const DEADLINE_MAX: Duration = Duration::from_secs(60);
 
 const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
@@ -19,7 +19,8 @@ const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
 /// A connection to a cluster. Cheap to clone; clones share everything. One per process is enough.
 ///
 /// Calls are made on the nearest endpoint: first the home region, then by measured round trip. When
-/// an endpoint is down, calls go to the next one, and come back when it answers again.
+/// an endpoint is down, calls go to the next one, and come back when it answers again: it is tried
+/// in the background, about every second.
 #[derive(Clone, Debug)]
 pub struct Client(Arc<Inner>);
 
@@ -118,7 +119,7 @@ pub struct EndpointInfo {
     pub region: Option<String>,
     /// The node that answered there.
     pub node: Option<String>,
-    /// Smoothed round trip; `None` before the first connection.
+    /// The round trip, measured whenever a connection is made and smoothed; `None` before the first.
     pub round_trip: Option<Duration>,
     /// Whether the last attempt to reach it failed.
     pub down: bool,
@@ -141,13 +142,16 @@ impl Builder {
         self
     }
 
-    /// Fails rather than leave the home region. Needs [`region`](Builder::region).
+    /// Fails rather than leave the home region. Needs [`region`](Builder::region). No request is sent
+    /// to a node that says it is in another region.
     pub fn stay_in_region(mut self) -> Builder {
         self.stays_home = true;
         self
     }
 
-    /// Adds an endpoint of a region, `http://host:port`. A node that says it is elsewhere is refused.
+    /// Adds an endpoint of a region, `http://host:port`; there is no TLS. A node that says it is in
+    /// another region, or in another cluster than the first one that answered, is refused with
+    /// `WRONG_ENDPOINT`, and the next endpoint is asked.
     pub fn endpoint(mut self, region: impl Into<String>, url: impl Into<String>) -> Builder {
         self.endpoints.push((Some(region.into()), url.into()));
         self
@@ -159,13 +163,15 @@ impl Builder {
         self
     }
 
-    /// How long an attempt to connect may take, greeting included; 2 s unless told otherwise.
+    /// How long an attempt to connect may take, greeting included, more than 0; 2 s unless told
+    /// otherwise.
     pub fn connect_timeout(mut self, time: Duration) -> Builder {
         self.connect_timeout = time;
         self
     }
 
-    /// How long a call may take that says nothing itself, at most 60 s; 5 s unless told otherwise.
+    /// How long a call may take that says nothing itself, more than 0 and at most [`DEADLINE_MAX`];
+    /// 5 s unless told otherwise.
     pub fn deadline(mut self, time: Duration) -> Builder {
         self.deadline = time;
         self
@@ -183,8 +189,8 @@ impl Builder {
     /// client.
     ///
     /// # Errors
-    /// When there is no endpoint, an address is none, the time bounds do not hold, or the home
-    /// region has no endpoint.
+    /// Of kind [`Invalid`](crate::ErrorKind::Invalid): there is no endpoint, an address is none, the
+    /// time bounds do not hold, or the home region has no endpoint.
     pub async fn build(self) -> Result<Client, Error> {
         self.check()?;
         let shared = Arc::new(Shared::default());

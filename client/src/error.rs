@@ -33,24 +33,26 @@ impl Applied {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request itself is wrong: fix it.
+    /// The request, or a setting of the client, is wrong: fix it. Nothing was applied.
     Invalid,
-    /// Not allowed: fix the rights.
+    /// Not allowed: fix the rights. Nothing was applied.
     Denied,
-    /// Too much is waiting: come back after the hint.
+    /// Too much is waiting: come back after [`Error::retry_after`].
     Overloaded,
-    /// No quorum, or what the session has seen, could be reached in time: retry, or choose another
-    /// level or region.
+    /// It can not be served now: no quorum, or what the session has seen, could be reached in time, or
+    /// the nodes asked have a fault of their own. Nothing was applied: retry, or choose another level
+    /// or region.
     Unavailable,
-    /// The call ended without an answer while work was under way: read, then decide.
+    /// A write whose outcome nobody told: it may have been applied, or may still be. Read, then decide.
     Indeterminate,
-    /// A condition did not hold: read again. [`Error::etag`] carries the current version.
+    /// A condition did not hold, nothing was applied: read again. [`Error::etag`] carries the current
+    /// version.
     Conflict,
-    /// Stored data is damaged: call an operator.
+    /// Stored data is damaged where the call was served: call an operator.
     Corrupt,
-    /// A defect of the server: report it.
+    /// A defect of the server or of this crate: report it.
     Internal,
-    /// No endpoint could be reached; nothing was sent.
+    /// No endpoint could be reached, or none that the client may ask; nothing was applied.
     Unreachable,
 }
 
@@ -204,7 +206,11 @@ impl Error {
         self.0.applied
     }
 
-    /// The stable name of the reason, such as `QUORUM_UNREACHABLE`; branch on this.
+    /// The stable name of the reason, such as `QUORUM_UNREACHABLE`; branch on this. Those of servers
+    /// are listed in `docs/consistency-model.md` of the repository. The SDK's own: `INVALID`,
+    /// `WRONG_ENDPOINT` (an endpoint is of another region or cluster), `UNREACHABLE`,
+    /// `CONNECTION_BROKEN`, `DEADLINE_EXCEEDED`, `UNKNOWN_OUTCOME` and `BAD_REPLY` (a reply that does
+    /// not fit its request).
     pub fn reason(&self) -> &str {
         &self.0.reason
     }
@@ -214,7 +220,7 @@ impl Error {
         &self.0.message
     }
 
-    /// For [`ErrorKind::Conflict`]: the row's version at that moment.
+    /// For [`ErrorKind::Conflict`]: the row's version at that moment; `None` when it was never written.
     pub fn etag(&self) -> Option<&Etag> {
         (!self.0.etag.is_empty()).then_some(&self.0.etag)
     }
@@ -229,7 +235,8 @@ impl Error {
         &self.0.endpoint
     }
 
-    /// How many attempts were made.
+    /// How many attempts were made, those that reached nobody included; 0 when the call was refused
+    /// before the first.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
     }
