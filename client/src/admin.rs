@@ -26,7 +26,8 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Connects to `http://host:port`. Connecting and every call end after `time`.
+    /// Connects to `http://host:port`. Connecting and every call end after `time`. Nothing is
+    /// repeated.
     ///
     /// # Errors
     /// When the address is none, or nobody answers there.
@@ -82,7 +83,8 @@ impl Admin {
     /// `hansa demo` only.
     ///
     /// # Errors
-    /// When the region is unknown, this is no demo, or no answer comes in time.
+    /// When the region is unknown, this is no demo (`NOT_AVAILABLE`), or no answer comes in time: the
+    /// links may be cut or healed then.
     pub async fn set_link(
         &self,
         region: &str,

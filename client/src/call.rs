@@ -36,6 +36,18 @@ pub(crate) enum Caller {
     Session(Session),
 }
 
+impl From<&Client> for Caller {
+    fn from(client: &Client) -> Caller {
+        Caller::Client(client.clone())
+    }
+}
+
+impl From<&Session> for Caller {
+    fn from(session: &Session) -> Caller {
+        Caller::Session(session.clone())
+    }
+}
+
 impl Caller {
     fn client(&self) -> &Client {
         match self {
@@ -48,7 +60,21 @@ impl Caller {
 /// One call. Nothing happens until it is awaited.
 ///
 /// Dropping the future before it is done stops waiting and nothing else: a write may still be
-/// applied.
+/// applied. A clone is another call: awaiting both writes twice.
+///
+/// # Errors
+/// Awaiting it gives an [`Error`] of one of these kinds:
+///
+/// * [`Invalid`](ErrorKind::Invalid): the request can never succeed as it is, or an endpoint is not
+///   where it was named. [`Denied`](ErrorKind::Denied): nor can it for this caller.
+/// * [`Conflict`](ErrorKind::Conflict): the condition of a compare-and-set did not hold.
+/// * [`Unreachable`](ErrorKind::Unreachable), [`Overloaded`](ErrorKind::Overloaded),
+///   [`Unavailable`](ErrorKind::Unavailable): not now; nothing was applied.
+/// * [`Indeterminate`](ErrorKind::Indeterminate): a write may have been applied.
+/// * [`Corrupt`](ErrorKind::Corrupt), [`Internal`](ErrorKind::Internal): somebody has to look at it.
+///
+/// [`Error::applied`] tells for each whether anything was applied, [`Error::reason`] why exactly. What
+/// was tried before is told [here](crate#what-is-retried).
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Call<R> {
     caller: Caller,
@@ -82,13 +108,13 @@ impl<R> Clone for Call<R> {
 
 impl<R> Call<R> {
     pub(crate) fn new(
-        caller: Caller,
+        caller: impl Into<Caller>,
         effect: Effect,
         body: RequestBody,
         decode: Decode<R>,
     ) -> Call<R> {
         Call {
-            caller,
+            caller: caller.into(),
             body,
             effect,
             decode,
@@ -105,14 +131,17 @@ impl<R> Call<R> {
         self
     }
 
-    /// Ends the call after this time, whatever happens: 1 ms to 60 s, all attempts together.
+    /// Ends the call after this time, whatever happens: more than 0, at most [`DEADLINE_MAX`], all
+    /// attempts together. Another time is refused as [`Invalid`](ErrorKind::Invalid).
     pub fn deadline(mut self, time: Duration) -> Call<R> {
         self.time = Some(time);
         self
     }
 
     /// For eventual and session writes: answers only when this many further regions have the write
-    /// durably, too; 0 (the default) to 15.
+    /// durably, too: 0 (the default) to 15, and less than the cluster has regions. Others are refused
+    /// by the server. When they do not have it in time the error says [`Applied::Maybe`]: the write
+    /// is there and goes on spreading.
     pub fn ack_regions(mut self, regions: u8) -> Call<R> {
         self.ack_regions = regions;
         self
@@ -181,35 +210,27 @@ impl<R> Call<R> {
                 plan.token = state.token.clone();
                 plan.issued = state.issued;
                 let outcome = execute(session.client(), &plan, progress).await;
-                remember(session.client(), Some(&mut state), &outcome);
+                remember(session.client(), &mut state, &outcome);
                 outcome
             }
             Caller::Client(client) => {
                 let mut loan = writes.then(|| client.lanes().borrow());
                 plan.request = loan.as_mut().map(|loan| loan.lane.take());
-                let outcome = execute(client, &plan, progress).await;
-                remember(client, None, &outcome);
-                outcome
+                execute(client, &plan, progress).await
             }
         }
     }
 }
 
 /// Keeps what a reply or a failed condition says about what was seen.
-fn remember(client: &Client, state: Option<&mut State>, outcome: &Result<ReplyBody, Error>) {
-    let (token, hlc) = match outcome {
-        Ok(body) => match wire::header(body) {
-            Some(header) => (&header.session_token, header.server_hlc),
-            None => return,
-        },
-        Err(error) => (error.session_token(), 0),
+fn remember(client: &Client, state: &mut State, outcome: &Result<ReplyBody, Error>) {
+    state.issued = state.issued.max(client.shared().newest_hlc());
+    let token = match outcome {
+        Ok(body) => wire::header(body).map(|header| &header.session_token),
+        Err(error) => Some(error.session_token()),
     };
-    client.shared().saw_hlc(hlc);
-    if let Some(state) = state {
-        state.issued = state.issued.max(hlc);
-        if !token.is_empty() {
-            state.token = token.clone();
-        }
+    if let Some(token) = token.filter(|token| !token.is_empty()) {
+        state.token = token.clone();
     }
 }
 

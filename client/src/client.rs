@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::request_ids::Lanes;
 use crate::route::{Candidate, order};
 
-/// Longest time a call may take.
+/// Longest time a call may take: 60 s.
 pub const DEADLINE_MAX: Duration = Duration::from_secs(60);
 
 const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
@@ -19,7 +19,8 @@ const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
 /// A connection to a cluster. Cheap to clone; clones share everything. One per process is enough.
 ///
 /// Calls are made on the nearest endpoint: first the home region, then by measured round trip. When
-/// an endpoint is down, calls go to the next one, and come back when it answers again.
+/// an endpoint is down, calls go to the next one, and come back when it answers again: it is tried
+/// in the background, about every second.
 #[derive(Clone, Debug)]
 pub struct Client(Arc<Inner>);
 
@@ -69,15 +70,23 @@ impl Client {
         self.endpoint(index).health().region
     }
 
+    /// Whether a call may go to a node of this region.
+    pub(crate) fn may_ask(&self, region: &str) -> bool {
+        !self.0.stays_home || self.0.home.as_deref() == Some(region)
+    }
+
     /// Endpoints a call may use, the one to ask first in front.
     pub(crate) fn order(&self) -> Vec<usize> {
         let inner = &self.0;
         let candidate = |(index, endpoint): (usize, &Arc<Endpoint>)| {
             let health = endpoint.health();
             let home = inner.home.is_some() && health.region == inner.home;
-            // One whose region is not known yet may be at home.
-            let may_stay = home || health.region.is_none();
-            (may_stay || !inner.stays_home).then_some(Candidate {
+            // One whose region is not known yet may be at home: its greeting tells.
+            let may_ask = health
+                .region
+                .as_deref()
+                .is_none_or(|name| self.may_ask(name));
+            may_ask.then_some(Candidate {
                 index,
                 home,
                 round_trip: health.round_trip,
@@ -110,7 +119,7 @@ pub struct EndpointInfo {
     pub region: Option<String>,
     /// The node that answered there.
     pub node: Option<String>,
-    /// Smoothed round trip; `None` before the first connection.
+    /// The round trip, measured whenever a connection is made and smoothed; `None` before the first.
     pub round_trip: Option<Duration>,
     /// Whether the last attempt to reach it failed.
     pub down: bool,
@@ -133,13 +142,16 @@ impl Builder {
         self
     }
 
-    /// Fails rather than leave the home region. Needs [`region`](Builder::region).
+    /// Fails rather than leave the home region. Needs [`region`](Builder::region). No request is sent
+    /// to a node that says it is in another region.
     pub fn stay_in_region(mut self) -> Builder {
         self.stays_home = true;
         self
     }
 
-    /// Adds an endpoint of a region, `http://host:port`. A node that says it is elsewhere is refused.
+    /// Adds an endpoint of a region, `http://host:port`; there is no TLS. A node that says it is in
+    /// another region, or in another cluster than the first one that answered, is refused with
+    /// `WRONG_ENDPOINT`, and the next endpoint is asked.
     pub fn endpoint(mut self, region: impl Into<String>, url: impl Into<String>) -> Builder {
         self.endpoints.push((Some(region.into()), url.into()));
         self
@@ -151,13 +163,15 @@ impl Builder {
         self
     }
 
-    /// How long an attempt to connect may take, greeting included; 2 s unless told otherwise.
+    /// How long an attempt to connect may take, greeting included, more than 0; 2 s unless told
+    /// otherwise.
     pub fn connect_timeout(mut self, time: Duration) -> Builder {
         self.connect_timeout = time;
         self
     }
 
-    /// How long a call may take that says nothing itself, at most 60 s; 5 s unless told otherwise.
+    /// How long a call may take that says nothing itself, more than 0 and at most [`DEADLINE_MAX`];
+    /// 5 s unless told otherwise.
     pub fn deadline(mut self, time: Duration) -> Builder {
         self.deadline = time;
         self
@@ -165,13 +179,18 @@ impl Builder {
 
     /// Builds the client.
     ///
-    /// Waits until it is known which endpoint is nearest: until a home endpoint greeted, or, without
-    /// a home region, until all greeted or failed, at most the connect timeout. An endpoint that is
-    /// down is no error here: calls tell.
+    /// Connects to all endpoints at once, to those of the home region only with
+    /// [`stay_in_region`](Builder::stay_in_region), and waits until it is known which is nearest: until
+    /// one of the home region greeted, or, without such a one, until all greeted or failed; at most
+    /// the connect timeout. The others are connected to and measured in the background. An endpoint
+    /// that is down is no error here: calls tell.
+    ///
+    /// Runs on the Tokio runtime it is awaited on, and so do the connections: it must outlive the
+    /// client.
     ///
     /// # Errors
-    /// When there is no endpoint, an address is none, the time bounds do not hold, or the home
-    /// region has no endpoint.
+    /// Of kind [`Invalid`](crate::ErrorKind::Invalid): there is no endpoint, an address is none, the
+    /// time bounds do not hold, or the home region has no endpoint.
     pub async fn build(self) -> Result<Client, Error> {
         self.check()?;
         let shared = Arc::new(Shared::default());
@@ -227,27 +246,21 @@ impl Builder {
 }
 
 impl Client {
-    /// Asks the endpoints who they are. Those of a known home region are enough if one answers;
-    /// the others are connected to when they are needed.
+    /// Asks all endpoints a call may use who they are, and waits for the answers: with a home region
+    /// for the first from there. The others go on in the background and are measured, so that the
+    /// nearest of them is known when it is needed.
     async fn greet(&self) {
-        let is_home = |region: &Option<String>| self.0.home.is_some() && *region == self.0.home;
-        let region = |endpoint: &&Arc<Endpoint>| endpoint.health().region;
-        let (home, others): (Vec<_>, Vec<_>) = self
-            .0
-            .endpoints
-            .iter()
-            .partition(|endpoint| is_home(&region(endpoint)));
-        for group in [home, others] {
-            let mut greetings = JoinSet::new();
-            for endpoint in group {
-                let endpoint = endpoint.clone();
-                greetings.spawn(async move { endpoint.stream().await.is_ok() });
-            }
-            while let Some(answer) = greetings.join_next().await {
-                // With a home region one answer is enough; those still on their way are dropped.
-                if self.0.home.is_some() && matches!(answer, Ok(true)) {
-                    return;
-                }
+        let mut greetings = JoinSet::new();
+        for index in self.order() {
+            let endpoint = self.endpoint(index).clone();
+            greetings.spawn(async move { endpoint.stream().await.ok().map(|_| index) });
+        }
+        while let Some(answer) = greetings.join_next().await {
+            if let Ok(Some(index)) = answer
+                && self.0.home.is_some()
+                && self.region_of(index) == self.0.home
+            {
+                return greetings.detach_all();
             }
         }
     }

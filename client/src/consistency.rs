@@ -12,12 +12,13 @@ pub enum Consistency {
     /// What the topology file declares for the keyspace.
     #[default]
     KeyspaceDefault,
-    /// The nearest region alone, at once, also when that region is cut off. Converges.
+    /// Served by one region alone, at once, also when that region is cut off. Converges.
     Eventual,
     /// As eventual, plus everything the [`Session`](crate::Session) has seen: read your writes,
     /// monotonic reads, monotonic writes, writes follow reads, in any region.
     Session,
-    /// Linearizable: a majority of regions. Refused at once where no majority is reachable.
+    /// Linearizable: a majority of regions. Refused with `QUORUM_UNREACHABLE` where no majority is
+    /// reachable, at once when the node knows.
     Strong,
 }
 

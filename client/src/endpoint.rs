@@ -22,7 +22,7 @@ const PROBE_PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_se
 pub(crate) struct Shared {
     /// The cluster that the first endpoint named; another one is refused.
     cluster: OnceLock<String>,
-    /// The newest server clock value that any reply carried.
+    /// The newest server clock value that any reply or greeting told.
     newest_hlc: AtomicU64,
 }
 
@@ -147,6 +147,12 @@ impl Endpoint {
                 Err(error)
             }
         }
+    }
+
+    /// Has the next call make a new stream. Calls that are under way on this one go on.
+    pub(crate) async fn forget(&self, stream: &Arc<Stream>) {
+        let mut link = self.link.lock().await;
+        link.stream.take_if(|current| Arc::ptr_eq(current, stream));
     }
 
     /// Holds the greeting against what is configured and already known.

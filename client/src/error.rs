@@ -33,24 +33,26 @@ impl Applied {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request itself is wrong: fix it.
+    /// The request, or a setting of the client, is wrong: fix it. Nothing was applied.
     Invalid,
-    /// Not allowed: fix the rights.
+    /// Not allowed: fix the rights. Nothing was applied.
     Denied,
-    /// Too much is waiting: come back after the hint.
+    /// Too much is waiting: come back after [`Error::retry_after`].
     Overloaded,
-    /// No quorum, or what the session has seen, could be reached in time: retry, or choose another
-    /// level or region.
+    /// It can not be served now: no quorum, or what the session has seen, could be reached in time, or
+    /// the nodes asked have a fault of their own. Nothing was applied: retry, or choose another level
+    /// or region.
     Unavailable,
-    /// The call ended without an answer while work was under way: read, then decide.
+    /// A write whose outcome nobody told: it may have been applied, or may still be. Read, then decide.
     Indeterminate,
-    /// A condition did not hold: read again. [`Error::etag`] carries the current version.
+    /// A condition did not hold, nothing was applied: read again. [`Error::etag`] carries the current
+    /// version.
     Conflict,
-    /// Stored data is damaged: call an operator.
+    /// Stored data is damaged where the call was served: call an operator.
     Corrupt,
-    /// A defect of the server: report it.
+    /// A defect of the server or of this crate: report it.
     Internal,
-    /// No endpoint could be reached; nothing was sent.
+    /// No endpoint could be reached, or none that the client may ask; nothing was applied.
     Unreachable,
 }
 
@@ -70,13 +72,22 @@ impl ErrorKind {
         }
     }
 
+    /// The kind of a refusal, by its gRPC code; by its reason where the code says too little.
+    pub(crate) fn of_refusal(code: u32, reason: &str, applied: Applied) -> ErrorKind {
+        match reason {
+            // A failed precondition, but the node's: there is nothing to fix in the request.
+            "CLOCK_OUT_OF_BOUNDS" => ErrorKind::Unavailable,
+            _ => ErrorKind::of_code(code, applied),
+        }
+    }
+
     /// The kind of a gRPC code. An unanswered call is indeterminate only if it may have applied.
     pub(crate) fn of_code(code: u32, applied: Applied) -> ErrorKind {
         match code {
             3 | 5 | 6 | 9 | 11 | 12 => ErrorKind::Invalid,
             7 | 16 => ErrorKind::Denied,
             8 => ErrorKind::Overloaded,
-            1 | 4 | 14 if applied == Applied::Maybe => ErrorKind::Indeterminate,
+            1 | 2 | 4 | 14 if applied == Applied::Maybe => ErrorKind::Indeterminate,
             1 | 4 | 14 => ErrorKind::Unavailable,
             10 => ErrorKind::Conflict,
             15 => ErrorKind::Corrupt,
@@ -169,7 +180,7 @@ impl Error {
             return self;
         }
         let message = format!(
-            "an earlier attempt may have been applied; the last one was refused: {} ({})",
+            "an earlier attempt may have been applied: read, then decide; the last one failed: {} ({})",
             self.message(),
             self.reason()
         );
@@ -195,7 +206,11 @@ impl Error {
         self.0.applied
     }
 
-    /// The stable name of the reason, such as `QUORUM_UNREACHABLE`; branch on this.
+    /// The stable name of the reason, such as `QUORUM_UNREACHABLE`; branch on this. Those of servers
+    /// are listed in `docs/consistency-model.md` of the repository. The SDK's own: `INVALID`,
+    /// `WRONG_ENDPOINT` (an endpoint is of another region or cluster), `UNREACHABLE`,
+    /// `CONNECTION_BROKEN`, `DEADLINE_EXCEEDED`, `UNKNOWN_OUTCOME` and `BAD_REPLY` (a reply that does
+    /// not fit its request).
     pub fn reason(&self) -> &str {
         &self.0.reason
     }
@@ -205,7 +220,7 @@ impl Error {
         &self.0.message
     }
 
-    /// For [`ErrorKind::Conflict`]: the row's version at that moment.
+    /// For [`ErrorKind::Conflict`]: the row's version at that moment; `None` when it was never written.
     pub fn etag(&self) -> Option<&Etag> {
         (!self.0.etag.is_empty()).then_some(&self.0.etag)
     }
@@ -220,7 +235,8 @@ impl Error {
         &self.0.endpoint
     }
 
-    /// How many attempts were made.
+    /// How many attempts were made, those that reached nobody included; 0 when the call was refused
+    /// before the first.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
     }

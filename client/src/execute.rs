@@ -1,7 +1,6 @@
 //! One call, from its first attempt to its last.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -19,11 +18,12 @@ use crate::pipe::{Failure, Stream};
 use crate::retry::{Ended, Next, Safety, next};
 use crate::wire;
 
-/// Rounds over all endpoints before a call that left nothing behind gives up. A write that may have
-/// been applied goes on until its deadline: to know is worth the wait.
-const ROUNDS_MAX: u32 = 3;
-/// First and longest pause between two rounds.
-const ROUND_PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
+/// Pauses of a call that left nothing behind: between two rounds over all endpoints, or before an
+/// overloaded node is asked again. Then it gives up. A write that may have been applied goes on
+/// until its deadline: to know is worth the wait.
+const PAUSES_MAX: u32 = 2;
+/// The first pause and the longest one.
+const PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
 /// Added to the round trip when the server is told to be done before the caller stops waiting, so
 /// that the server's reason arrives instead of a bare timeout.
 const ANSWER_MARGIN: Duration = Duration::from_millis(10);
@@ -54,6 +54,14 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// The last attempt's error as that of the whole call: an earlier attempt may have been applied.
+    fn of_call(&self, error: Error) -> Error {
+        match self.unknown.load(Ordering::Relaxed) {
+            true => error.after_unknown(),
+            false => error,
+        }
+    }
+
     /// The error of a call that its deadline ended.
     pub(crate) fn deadline_error(&self) -> Error {
         let attempts = self.attempts.load(Ordering::Relaxed);
@@ -95,7 +103,7 @@ struct Journey<'a> {
     issued: Option<u64>,
     /// Endpoints asked in this round.
     tried: BTreeSet<usize>,
-    rounds: u32,
+    pauses: u32,
 }
 
 /// Makes attempts until one succeeds or none is allowed any more. The caller bounds the time.
@@ -111,24 +119,22 @@ pub(crate) async fn execute(
         first: None,
         issued: None,
         tried: BTreeSet::new(),
-        rounds: 0,
+        pauses: 0,
     };
     let mut place = Next::Anywhere;
     loop {
-        let index = journey.choose(place).await?;
+        let index = match journey.choose(place).await {
+            Ok(index) => index,
+            Err(error) => return Err(progress.of_call(error)),
+        };
         let attempt = progress.attempts.fetch_add(1, Ordering::Relaxed) + 1;
         let endpoint = client.endpoint(index);
-        let (ended, error) = match journey.attempt(index, endpoint).await {
+        let (ended, error) = match journey.attempt(index, place).await {
             Ok(reply) => return Ok(reply),
             Err(failed) => failed,
         };
         let unknown = progress.unknown.load(Ordering::Relaxed);
-        let error = error.at(&endpoint.url, attempt);
-        let error = if unknown {
-            error.after_unknown()
-        } else {
-            error
-        };
+        let error = progress.of_call(error.at(&endpoint.url, attempt));
         place = next(plan.safety, ended, unknown);
         tracing::debug!(
             endpoint = endpoint.url,
@@ -137,10 +143,10 @@ pub(crate) async fn execute(
             ?place,
             "attempt failed"
         );
-        if place == Next::GiveUp || !journey.goes_on(place, ended, unknown) {
+        if place == Next::GiveUp || !journey.goes_on(place, unknown) {
             return Err(error);
         }
-        if ended == Ended::RefusedNow {
+        if ended == Ended::RefusedNow && journey.stays(error.retry_after()) {
             journey.tried.remove(&index);
             journey.pause(error.retry_after()).await;
         }
@@ -152,9 +158,7 @@ impl Journey<'_> {
     async fn choose(&mut self, place: Next) -> Result<usize, Error> {
         let allowed = self.allowed(place);
         if allowed.is_empty() {
-            return Err(Error::unreachable(
-                "no endpoint is in the home region, and the client may not leave it",
-            ));
+            return Err(self.nowhere(place));
         }
         if let Some(index) = allowed.iter().find(|index| !self.tried.contains(index)) {
             let index = *index;
@@ -166,6 +170,22 @@ impl Journey<'_> {
         let index = self.allowed(place).first().copied().unwrap_or(allowed[0]);
         self.tried.insert(index);
         Ok(index)
+    }
+
+    /// The error of a call that no endpoint may be asked for.
+    fn nowhere(&self, place: Next) -> Error {
+        let attempts = self.progress.attempts.load(Ordering::Relaxed);
+        let message = match (&self.first, place) {
+            (Some(first), Next::SameNode | Next::SameRegion) => format!(
+                "no endpoint leads to region `{}` any more, where the first attempt went",
+                first.region
+            ),
+            _ => {
+                "no endpoint is in the home region, and the client may not leave it: name one there"
+                    .to_owned()
+            }
+        };
+        Error::unreachable(message).at("", attempts)
     }
 
     /// Endpoints the next attempt may go to, nearest first.
@@ -183,44 +203,37 @@ impl Journey<'_> {
     }
 
     /// Whether another attempt is worth it.
-    fn goes_on(&self, place: Next, ended: Ended, unknown: bool) -> bool {
-        if unknown && self.plan.safety != Safety::Read {
-            return true;
-        }
-        let round_is_over = self.allowed(place).iter().all(|i| self.tried.contains(i));
-        let waits = round_is_over || ended == Ended::RefusedNow;
-        !waits || self.rounds + 1 < ROUNDS_MAX
+    fn goes_on(&self, place: Next, unknown: bool) -> bool {
+        let untried = || self.allowed(place).iter().any(|i| !self.tried.contains(i));
+        unknown || self.pauses < PAUSES_MAX || untried()
     }
 
-    /// Waits as long as the server hinted, else longer from round to round.
+    /// Whether to wait for a node that is overloaded: not when all pauses are used up, nor longer
+    /// than the call may take. Then another node is asked.
+    fn stays(&self, hint: Option<Duration>) -> bool {
+        let in_time = |hint| Instant::now() + hint < self.plan.deadline;
+        self.pauses < PAUSES_MAX && hint.is_none_or(in_time)
+    }
+
+    /// Waits as long as the server hinted, else longer from pause to pause.
     async fn pause(&mut self, hint: Option<Duration>) {
-        let [shortest, longest] = ROUND_PAUSE;
+        let [shortest, longest] = PAUSE;
         let pause = shortest
-            .saturating_mul(1 << (2 * self.rounds.min(8)))
+            .saturating_mul(1 << (2 * self.pauses.min(8)))
             .min(longest);
-        self.rounds += 1;
+        self.pauses += 1;
         let jitter = 0.5 + rand::random::<f64>() / 2.0;
         sleep(hint.unwrap_or(pause.mul_f64(jitter))).await;
     }
 
     /// One attempt at one endpoint.
-    async fn attempt(
-        &mut self,
-        index: usize,
-        endpoint: &Arc<Endpoint>,
-    ) -> Result<ReplyBody, (Ended, Error)> {
+    async fn attempt(&mut self, index: usize, place: Next) -> Result<ReplyBody, (Ended, Error)> {
+        let endpoint = self.client.endpoint(index);
         let stream = endpoint
             .stream()
             .await
             .map_err(|error| (Ended::NotSent, error))?;
-        if let Some(first) = &self.first
-            && first.endpoint == index
-            && first.node != stream.hello.node
-            && self.plan.safety == Safety::LocalIdempotent
-        {
-            let other = "another node answers at this address now";
-            return Err((Ended::RefusedForGood, Error::unreachable(other)));
-        }
+        self.admits(place, &stream.hello)?;
         let body = self.request(&stream, endpoint);
         let is_read = self.plan.safety == Safety::Read;
         let unknown_before = self.progress.unknown.load(Ordering::Relaxed);
@@ -230,6 +243,8 @@ impl Journey<'_> {
             &self.progress.unknown
         };
         let outcome = stream.call(body, sent).await;
+        let clock = outcome.as_ref().map_or(0, wire::server_hlc);
+        self.client.shared().saw_hlc(clock);
         match outcome {
             Err(Failure::NotSent(error)) => Err((Ended::NotSent, error)),
             Err(Failure::Broken(why)) => {
@@ -238,6 +253,12 @@ impl Journey<'_> {
             }
             Ok(ReplyBody::Error(refusal)) => {
                 let error = wire::error(refusal, is_read);
+                if error.reason() == "UNKNOWN_OUTCOME" && clock == 0 {
+                    // The clock value in the request may be older than what the server remembers.
+                    // Named again by the next request it would be refused again: a new greeting
+                    // tells a newer one.
+                    endpoint.forget(&stream).await;
+                }
                 if error.applied() == Applied::Maybe {
                     self.sent(index, &stream);
                     return Err((Ended::RefusedForGood, error));
@@ -249,6 +270,30 @@ impl Journey<'_> {
                 Err((Ended::refused(error.reason()), error))
             }
             Ok(reply) => Ok(reply),
+        }
+    }
+
+    /// Holds the greeting against where the attempt may go: what was known when the endpoint was
+    /// chosen may be missing or out of date.
+    fn admits(&self, place: Next, hello: &v1::Hello) -> Result<(), (Ended, Error)> {
+        let refused = |ended, message| Err((ended, Error::unreachable(message)));
+        if !self.client.may_ask(&hello.region) {
+            let elsewhere = format!(
+                "this endpoint is in region `{}`, and the client may not leave its home region",
+                hello.region
+            );
+            return refused(Ended::NotSent, elsewhere);
+        }
+        match (&self.first, place) {
+            (Some(first), Next::SameNode) if first.node != hello.node => {
+                let other = "another node answers at this address now".to_owned();
+                refused(Ended::RefusedForGood, other)
+            }
+            (Some(first), Next::SameRegion) if first.region != hello.region => {
+                let other = "a node of another region answers at this address now".to_owned();
+                refused(Ended::NotSent, other)
+            }
+            _ => Ok(()),
         }
     }
 

@@ -3,7 +3,8 @@
 //!
 //! The nodes of a [`Cluster`] share their data, so every level reads the newest state. Keyspaces:
 //! `profiles` (register), `stock` and `counters` (counter), `carts` (set). Strong writes are
-//! deduplicated by request id, as real servers do; the others are not. Only `Kv.Pipe` and `Admin`
+//! deduplicated by request id, as real servers do; the others are not. A repetition that names another
+//! level than its first attempt, or below strong another node, is refused as there. Only `Kv.Pipe` and `Admin`
 //! are served. Nothing here replicates, and nothing is durable: test against real nodes, too.
 
 mod data;
@@ -62,6 +63,8 @@ pub struct Seen {
     pub token: Bytes,
     /// Session, number and attempt of the request id.
     pub request_id: Option<(u64, u32, u32)>,
+    /// The server clock value in the request id; 0 without one.
+    pub issued_hlc: u64,
     /// The node that took the first attempt, as a repetition says it.
     pub first_node: String,
     /// The deadline, milliseconds.
@@ -71,6 +74,8 @@ pub struct Seen {
 /// What the nodes share.
 #[derive(Debug, Default)]
 struct Shared {
+    /// The names of all nodes.
+    nodes: Vec<String>,
     data: Mutex<Data>,
     seen: Mutex<Vec<Seen>>,
     links: Mutex<Vec<(String, bool)>>,
@@ -95,13 +100,21 @@ impl Cluster {
     /// # Errors
     /// When no port or thread is to be had.
     pub fn start(regions: &[&str]) -> io::Result<Cluster> {
-        let shared = Arc::new(Shared::default());
-        let mut nodes: Vec<Node> = Vec::new();
-        for region in regions {
-            let number = nodes.iter().filter(|node| node.region == **region).count() + 1;
-            nodes.push(Node::start(region, number, shared.clone())?);
-        }
-        Ok(Cluster { shared, nodes })
+        let name = |(index, region): (usize, &&str)| {
+            let before = regions[..index].iter().filter(|other| *other == region);
+            format!("{region}-{}", before.count() + 1)
+        };
+        let names: Vec<String> = regions.iter().enumerate().map(name).collect();
+        let shared = Arc::new(Shared {
+            nodes: names.clone(),
+            ..Shared::default()
+        });
+        let start = |(region, name): (&&str, String)| Node::start(region, name, shared.clone());
+        let nodes = regions.iter().zip(names).map(start);
+        Ok(Cluster {
+            nodes: nodes.collect::<io::Result<_>>()?,
+            shared,
+        })
     }
 
     /// Every request any node was sent, in order of arrival.
@@ -135,9 +148,9 @@ pub struct Node {
 }
 
 impl Node {
-    fn start(region: &str, number: usize, shared: Arc<Shared>) -> io::Result<Node> {
+    fn start(region: &str, name: String, shared: Arc<Shared>) -> io::Result<Node> {
         let mut node = Node {
-            name: format!("{region}-{number}"),
+            name,
             region: region.to_owned(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             faults: Arc::default(),

@@ -17,7 +17,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! * [`Client`] routes to the nearest endpoint and to the next one when that is down. [`Call`]s are
+//! * [`Client`] routes to the nearest endpoint and to the next one when that can not serve. [`Call`]s are
 //!   built, given a level or a deadline, and run when awaited.
 //! * [`Session`] carries its token by itself and can be [exported](Session::export) and
 //!   [resumed](Client::resume) elsewhere.
@@ -26,15 +26,30 @@
 //!   [reason](Error::reason) and, where the server knows, a hint when to come back.
 //!
 //! # What is retried
-//! Reads, anywhere. Writes that were refused with nothing applied, where that can help. A write
-//! whose connection broke: at level strong under its request id (compare-and-set and increment in
-//! the same region only), otherwise put, delete, add and remove at the same node. Everything else is
-//! given back as [`ErrorKind::Indeterminate`]. `QUORUM_UNREACHABLE` and `SESSION_UNAVAILABLE` are
-//! given back at once: asking another region for a level is the caller's choice.
+//! A call is repeated by itself only where it can not take effect twice, and never outside of the
+//! home region by a client that [stays there](Builder::stay_in_region).
+//!
+//! * **Nothing was applied.** An endpoint that can not be reached, and a node that refuses with
+//!   `NOT_HERE`, `AWAITING_READMISSION`, `CLOCK_OUT_OF_BOUNDS`, `DAMAGED`, `STORE_FAILED` or
+//!   `SHUTTING_DOWN`: the next endpoint is asked at once. `OVERLOADED`: the same node again, after a
+//!   pause; when it stays overloaded, the others. After two pauses, between rounds over all endpoints
+//!   or for an overloaded node, the call gives up and the last error is given back.
+//! * **The connection broke before the answer.** Reads go to any endpoint. Writes keep their request
+//!   id, by which servers know them again: at level strong a put, delete, add or remove goes to any
+//!   endpoint, a compare-and-set or increment to its region only; at the other levels a put, delete,
+//!   add or remove goes to the same node only, an increment nowhere. Such a write is repeated until
+//!   its deadline: to know is worth the wait.
+//! * **Every other refusal** is given back at once, and so is each that says
+//!   [`Applied::Maybe`]. So are `QUORUM_UNREACHABLE` and `SESSION_UNAVAILABLE`: asking another region
+//!   for a level is the caller's choice.
+//!
+//! Once an attempt may have been applied, an error of the call says [`Applied::Maybe`], whatever later
+//! attempts were told.
 //!
 //! # Deadlines
-//! A call ends at its deadline whatever happens, connecting and retries included. A node that
-//! vanished without a word is noticed after at most 3 s by keep-alive pings.
+//! A call ends at its deadline whatever happens: waiting for its session's turn, connecting and
+//! retries included. A node that vanished without a word is noticed after at most 3 s by keep-alive
+//! pings.
 
 #![forbid(unsafe_code)]
 

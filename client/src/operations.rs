@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hansa_proto::v1;
 use hansa_proto::v1::pipe_request::Body;
 
-use crate::call::{Call, Caller, Effect};
+use crate::call::{Call, Effect};
 use crate::client::Client;
 use crate::etag::Etag;
 use crate::key::Key;
@@ -17,46 +17,49 @@ use crate::wire;
 pub enum Expect {
     /// Nothing.
     Absent,
-    /// The version of this etag.
+    /// The version of this etag, as an earlier reply or error told it.
     Etag(Etag),
     /// These bytes, at most 1 MiB.
     Value(Bytes),
 }
 
+/// Inherent methods, so that no user has to import a trait to make a call.
 macro_rules! operations {
-    ($type:ty, $caller:path) => {
+    ($($type:ty),*) => {$(
+        /// The operations. The name of a keyspace has 1 to 64 bytes, keys are bounded as
+        /// [`Key`] says, and what else is too long or of another type than the keyspace is refused
+        /// by the server. What a call can fail with: [errors](Call#errors).
         impl $type {
             /// Reads a register or a counter. An absent row is no error.
             pub fn get(&self, keyspace: impl Into<String>, key: impl Into<Key>) -> Call<Got> {
-                let caller = $caller(self.clone());
-                Call::new(caller, Effect::Read, get(keyspace, key, None), wire::got)
+                Call::new(self, Effect::Read, get(keyspace, key, None), wire::got)
             }
 
-            /// Writes a register, at most 1 MiB.
+            /// Writes a register: 0 bytes to 1 MiB.
             pub fn put(
                 &self,
                 keyspace: impl Into<String>,
                 key: impl Into<Key>,
                 value: impl Into<Bytes>,
             ) -> Call<Written> {
-                let caller = $caller(self.clone());
                 let body = put(keyspace, key, value);
-                Call::new(caller, Effect::Idempotent, body, wire::written)
+                Call::new(self, Effect::Idempotent, body, wire::written)
             }
 
-            /// Deletes a register, or takes a counter's observed value off it.
+            /// Deletes a register, or takes off a counter what the write sees of it. An absent row is
+            /// no error.
             pub fn delete(
                 &self,
                 keyspace: impl Into<String>,
                 key: impl Into<Key>,
             ) -> Call<Written> {
-                let caller = $caller(self.clone());
                 let body = delete(keyspace, key);
-                Call::new(caller, Effect::Idempotent, body, wire::written)
+                Call::new(self, Effect::Idempotent, body, wire::written)
             }
 
-            /// Writes a register (`Some`) or deletes it (`None`) if it is as expected; level strong
-            /// only. Otherwise an error of kind [`Conflict`](crate::ErrorKind::Conflict).
+            /// Writes a register (`Some`, at most 1 MiB) or deletes it (`None`) if it is as expected;
+            /// level strong only, and that is what it has unless told otherwise. If it is not as
+            /// expected, an error of kind [`Conflict`](crate::ErrorKind::Conflict).
             pub fn cas(
                 &self,
                 keyspace: impl Into<String>,
@@ -64,21 +67,21 @@ macro_rules! operations {
                 expect: Expect,
                 value: Option<Bytes>,
             ) -> Call<Written> {
-                let caller = $caller(self.clone());
                 let body = cas(keyspace, key, expect, value);
-                Call::new(caller, Effect::Once, body, wire::written)
+                Call::new(self, Effect::Once, body, wire::written)
             }
 
-            /// Adds to a counter; `by` may be negative.
+            /// Adds to a counter; `by` may be negative. Refused with `OVERFLOW` when the counter would
+            /// leave 64 bits. Repeated after an error that says
+            /// [`Maybe`](crate::Applied::Maybe) it may count twice.
             pub fn increment(
                 &self,
                 keyspace: impl Into<String>,
                 key: impl Into<Key>,
                 by: i64,
             ) -> Call<Written> {
-                let caller = $caller(self.clone());
                 let body = update(keyspace, key, v1::update_request::Change::Increment(by));
-                Call::new(caller, Effect::Once, body, wire::written)
+                Call::new(self, Effect::Once, body, wire::written)
             }
 
             /// Adds an element of at most 4096 bytes to a set.
@@ -88,10 +91,9 @@ macro_rules! operations {
                 key: impl Into<Key>,
                 element: impl Into<Bytes>,
             ) -> Call<Written> {
-                let caller = $caller(self.clone());
                 let change = v1::update_request::Change::Add(element.into());
                 let body = update(keyspace, key, change);
-                Call::new(caller, Effect::Idempotent, body, wire::written)
+                Call::new(self, Effect::Idempotent, body, wire::written)
             }
 
             /// Removes an element from a set. Adds that this write has not seen survive it.
@@ -101,32 +103,31 @@ macro_rules! operations {
                 key: impl Into<Key>,
                 element: impl Into<Bytes>,
             ) -> Call<Written> {
-                let caller = $caller(self.clone());
                 let change = v1::update_request::Change::Remove(element.into());
                 let body = update(keyspace, key, change);
-                Call::new(caller, Effect::Idempotent, body, wire::written)
+                Call::new(self, Effect::Idempotent, body, wire::written)
             }
 
-            /// Whether an element is in a set.
+            /// Whether an element of at most 4096 bytes is in a set.
             pub fn contains(
                 &self,
                 keyspace: impl Into<String>,
                 key: impl Into<Key>,
                 element: impl Into<Bytes>,
             ) -> Call<Contained> {
-                let caller = $caller(self.clone());
                 let body = get(keyspace, key, Some(element.into()));
-                Call::new(caller, Effect::Read, body, wire::contained)
+                Call::new(self, Effect::Read, body, wire::contained)
             }
 
-            /// Reads up to 100 rows of one keyspace; each for itself, no snapshot over them.
+            /// Reads 1 to 100 registers or counters of one keyspace; each for itself, no snapshot over
+            /// them. One refused key refuses all, and so do values that are too large together for
+            /// one reply, 3 MiB.
             pub fn batch_get<K: Into<Key>>(
                 &self,
                 keyspace: impl Into<String>,
                 keys: impl IntoIterator<Item = K>,
             ) -> Call<Batch> {
-                let caller = $caller(self.clone());
-                Call::new(caller, Effect::Read, batch(keyspace, keys), wire::batch)
+                Call::new(self, Effect::Read, batch(keyspace, keys), wire::batch)
             }
 
             /// Reads a set's elements; levels eventual and session. Await it for one page, or take
@@ -136,30 +137,26 @@ macro_rules! operations {
                 keyspace: impl Into<String>,
                 key: impl Into<Key>,
             ) -> Call<Members> {
-                let caller = $caller(self.clone());
-                Call::new(caller, Effect::Read, members(keyspace, key), wire::members)
+                Call::new(self, Effect::Read, members(keyspace, key), wire::members)
             }
 
             /// Reads all rows of a keyspace, shard by shard; levels eventual and session. Await it
             /// for one page, or take [`pages`](Call::pages).
             pub fn scan(&self, keyspace: impl Into<String>) -> Call<Page> {
-                let caller = $caller(self.clone());
                 let body = scan(keyspace, Key::default());
-                Call::new(caller, Effect::Read, body, wire::page)
+                Call::new(self, Effect::Read, body, wire::page)
             }
 
             /// Reads the rows of one partition key in order of their sort keys; only those whose
-            /// sort key starts with `key`'s.
+            /// sort key starts with `key`'s. Levels eventual and session.
             pub fn scan_key(&self, keyspace: impl Into<String>, key: impl Into<Key>) -> Call<Page> {
-                let caller = $caller(self.clone());
-                Call::new(caller, Effect::Read, scan(keyspace, key), wire::page)
+                Call::new(self, Effect::Read, scan(keyspace, key), wire::page)
             }
         }
-    };
+    )*};
 }
 
-operations!(Client, Caller::Client);
-operations!(Session, Caller::Session);
+operations!(Client, Session);
 
 fn get(keyspace: impl Into<String>, key: impl Into<Key>, element: Option<Bytes>) -> Body {
     let Key { partition, sort } = key.into();

@@ -37,13 +37,15 @@ mod sealed {
 }
 
 impl<R: Paged> Call<R> {
-    /// Rows or elements at most in a page: 1 to 1000, else 100. A page also ends at about 1 MiB.
+    /// Rows or elements at most in a page: 1 to 1000, or 0 for the default of 100; more is refused by
+    /// the server. A page also ends at about 1 MiB.
     pub fn page_size(mut self, rows: u32) -> Call<R> {
         wire::set_page_size(&mut self.body, rows);
         self
     }
 
-    /// Begins behind an earlier page: its `next`, of the same keyspace, key and prefix.
+    /// Begins behind an earlier page: its `next`, of the same keyspace, key and prefix. Another one is
+    /// refused by the server with `PAGE_TOKEN_INVALID`.
     pub fn page_token(mut self, token: Bytes) -> Call<R> {
         wire::set_page_token(&mut self.body, token);
         self

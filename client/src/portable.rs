@@ -22,7 +22,7 @@ pub(crate) const TOKEN_BYTES_MAX: usize = 160;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Portable {
     pub(crate) lane: Lane,
-    /// A server clock value the session got in a reply.
+    /// The newest server clock value the session was told; 0 before its first call.
     pub(crate) issued: u64,
     /// Opaque to the SDK.
     pub(crate) token: Bytes,

@@ -31,7 +31,8 @@ pub(crate) enum Ended {
     Broken,
     /// Was refused, nothing applied, and another node may do better.
     RefusedHere,
-    /// Was refused, nothing applied, and the same node may do better in a moment.
+    /// Was refused, nothing applied, and the same node may do better in a moment; another one if it
+    /// does not.
     RefusedNow,
     /// Was refused for good.
     RefusedForGood,

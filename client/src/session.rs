@@ -14,7 +14,7 @@ use crate::request_ids::Lane;
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) lane: Lane,
-    /// The newest server clock value the session got in a reply.
+    /// The newest server clock value that its client was told before its latest call ended.
     pub(crate) issued: u64,
     /// The token of the latest reply: the servers join it with every request's.
     pub(crate) token: Bytes,
@@ -26,7 +26,11 @@ pub(crate) struct State {
 /// Its calls have level [`Session`](crate::Consistency::Session) unless told otherwise, and every
 /// reply moves it on, whatever its level. It runs one call at a time, in the order in which they
 /// were awaited: the token is opaque and only a server can join two of them. Use one session per
-/// user or per flow, not one for a whole program. Clones are the same session.
+/// user or per flow, not one for a whole program. Clones are the same session. The time a call waits
+/// for those before it counts towards its deadline.
+///
+/// A write that failed with [`Applied::Maybe`](crate::Applied::Maybe), or whose call was dropped, is
+/// not among what the session has seen: later reads may show it or not.
 #[derive(Clone, Debug)]
 pub struct Session {
     client: Client,
@@ -72,7 +76,8 @@ impl Session {
     /// As [`export`](Session::export), with the next `writes` request numbers left out.
     ///
     /// For a process that may die between a write and the export after it: store this first, then
-    /// up to `writes` writes can be made, and whoever resumes uses none of their numbers again.
+    /// up to `writes` writes can be made, and whoever resumes uses none of their numbers again. A
+    /// session has 2^32 numbers; one that ran out of them goes on under a fresh session id.
     pub async fn export_ahead(&self, writes: u32) -> String {
         let state = self.state.lock().await;
         let mut lane = state.lane;
@@ -100,7 +105,7 @@ impl Client {
     /// [`token`](Session::token) was taken.
     ///
     /// # Errors
-    /// When it is longer than any token. A server refuses a damaged or foreign one.
+    /// When it is longer than 160 bytes, as no token is. A server refuses a damaged or foreign one.
     pub fn session_from(&self, token: Bytes) -> Result<Session, Error> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Error::invalid("a session token has at most 160 bytes"));

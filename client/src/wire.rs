@@ -80,6 +80,11 @@ pub(crate) fn header(body: &ReplyBody) -> Option<&v1::ReplyHeader> {
     }
 }
 
+/// The server's clock as a reply tells it; 0 when it does not.
+pub(crate) fn server_hlc(body: &ReplyBody) -> u64 {
+    header(body).map_or(0, |header| header.server_hlc)
+}
+
 /// A refusal, as the server said it. A write's that does not say what was applied counts as unknown;
 /// a read never applies anything.
 pub(crate) fn error(refusal: v1::Error, is_read: bool) -> Error {
@@ -88,7 +93,8 @@ pub(crate) fn error(refusal: v1::Error, is_read: bool) -> Error {
         v1::Applied::No => Applied::No,
         v1::Applied::Maybe | v1::Applied::Unspecified => Applied::Maybe,
     };
-    let kind = ErrorKind::of_code(refusal.code.unsigned_abs(), applied);
+    let code = refusal.code.unsigned_abs();
+    let kind = ErrorKind::of_refusal(code, &refusal.reason, applied);
     let hint = match refusal.retry_after_ms {
         0 => None,
         ms => Some(Duration::from_millis(ms.into())),

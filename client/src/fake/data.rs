@@ -24,11 +24,12 @@ struct Stored {
     version: u64,
 }
 
-/// A refusal: gRPC code and stable reason; nothing was applied.
+/// A refusal: gRPC code and stable reason.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Refused {
     pub(super) code: i32,
     pub(super) reason: &'static str,
+    pub(super) applied: v1::Applied,
     pub(super) message: &'static str,
     pub(super) etag: Bytes,
 }
@@ -38,8 +39,49 @@ fn refused(code: i32, reason: &'static str, message: &'static str) -> Refused {
     Refused {
         code,
         reason,
+        applied: v1::Applied::No,
         message,
         etag,
+    }
+}
+
+/// Refuses a request id as a real node does: one that names nothing, and a repetition whose first
+/// attempt had another level or, below strong, went to another node. `node` and `level` are where
+/// and at which level it is served.
+pub(super) fn check_request_id(
+    id: &v1::RequestId,
+    nodes: &[String],
+    node: &str,
+    level: v1::Level,
+) -> Result<(), Refused> {
+    let invalid = |message| Err(refused(3, "INVALID", message));
+    if id.session == 0 || id.seq == 0 || id.issued_hlc == 0 {
+        return invalid("a request id has no part that is 0");
+    }
+    if id.attempt == 0 {
+        return Ok(());
+    }
+    if !nodes.contains(&id.first_node) {
+        return invalid("name the node that took the first attempt");
+    }
+    if or_default(id.first_level()) != level {
+        return invalid("a retry must name the level of its first attempt");
+    }
+    if level != v1::Level::Strong && id.first_node != node {
+        let message = "another node took the first attempt; only it can tell the outcome";
+        return Err(Refused {
+            applied: v1::Applied::Maybe,
+            ..refused(2, "UNKNOWN_OUTCOME", message)
+        });
+    }
+    Ok(())
+}
+
+/// A level as it is served: every keyspace here is eventual unless a request says otherwise.
+pub(super) fn or_default(level: v1::Level) -> v1::Level {
+    match level {
+        v1::Level::Unspecified => v1::Level::Eventual,
+        level => level,
     }
 }
 
@@ -47,7 +89,7 @@ fn refused(code: i32, reason: &'static str, message: &'static str) -> Refused {
 pub(super) struct Data {
     rows: BTreeMap<Name, Stored>,
     /// Rises with every write.
-    version: u64,
+    pub(super) version: u64,
     pub(super) executed: u64,
     /// Replies to strong writes, by session and number.
     answered: BTreeMap<(u64, u32), Reply>,
@@ -332,4 +374,38 @@ fn set_header(reply: &mut Reply, header: v1::ReplyHeader) {
         Reply::Hello(_) | Reply::Error(_) => return,
     };
     *place = Some(header);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repetition_is_held_against_its_first_attempt() {
+        use v1::Level::{Eventual, Session, Strong, Unspecified};
+        let nodes = ["a-1".to_owned(), "b-1".to_owned()];
+        let refusal = |first_node: &str, first_level: v1::Level, level| {
+            let id = v1::RequestId {
+                session: 7,
+                seq: 1,
+                issued_hlc: 1,
+                attempt: 1,
+                first_node: first_node.to_owned(),
+                first_level: first_level.into(),
+            };
+            let refused = check_request_id(&id, &nodes, "a-1", level).err()?;
+            Some((refused.reason, refused.applied))
+        };
+        // As with the level of the request: none named is the default.
+        assert_eq!(refusal("a-1", Unspecified, Eventual), None);
+        assert_eq!(refusal("a-1", Eventual, Eventual), None);
+        assert_eq!(refusal("b-1", Strong, Strong), None);
+        let invalid = Some(("INVALID", v1::Applied::No));
+        assert_eq!(refusal("a-1", Unspecified, Strong), invalid);
+        assert_eq!(refusal("a-1", Eventual, Session), invalid);
+        assert_eq!(refusal("c-1", Strong, Strong), invalid);
+        assert_eq!(refusal("", Strong, Strong), invalid);
+        let unknown = Some(("UNKNOWN_OUTCOME", v1::Applied::Maybe));
+        assert_eq!(refusal("b-1", Session, Session), unknown);
+    }
 }

@@ -19,11 +19,11 @@ use tonic::{Response, Status, Streaming};
 use crate::consistency::Consistency;
 use crate::error::Applied;
 
-use super::data::Refused;
+use super::data::{Refused, check_request_id, or_default};
 use super::{Fault, Seen, Shared, lock};
 
 const CLUSTER: &str = "fake";
-/// The pretended server clock: any number but 0.
+/// Where the pretended server clock starts, any number but 0; every write moves it on by 1.
 const HLC: u64 = 1 << 16;
 
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ impl Service {
             node: self.node.clone(),
             region: self.region.clone(),
             epoch: 1,
-            server_hlc: HLC,
+            server_hlc: HLC + lock(&self.shared.data).version,
             version: "fake".to_owned(),
             in_flight_max: 1024,
         });
@@ -119,6 +119,7 @@ impl Service {
             level,
             token: options.session_token.clone(),
             request_id: id.map(|id| (id.session, id.seq, id.attempt)),
+            issued_hlc: id.map_or(0, |id| id.issued_hlc),
             first_node: id.map(|id| id.first_node.clone()).unwrap_or_default(),
             deadline_ms: options.deadline_ms,
         });
@@ -126,10 +127,7 @@ impl Service {
 
     fn answer(&self, body: &Request) -> Reply {
         let options = options(body);
-        let level = match options.level() {
-            v1::Level::Unspecified => v1::Level::Eventual,
-            level => level,
-        };
+        let level = or_default(options.level());
         let strong = level == v1::Level::Strong;
         let header = |version: u64| v1::ReplyHeader {
             level: level.into(),
@@ -149,18 +147,24 @@ impl Service {
             server_hlc: HLC + version,
             epoch: 1,
         };
-        let answer = lock(&self.shared.data).answer(body, &options, header);
+        let nodes = &self.shared.nodes;
+        let checked = match &options.request_id {
+            Some(id) => check_request_id(id, nodes, &self.node, level),
+            None => Ok(()),
+        };
+        let answer = checked.and_then(|()| lock(&self.shared.data).answer(body, &options, header));
         answer.unwrap_or_else(|refused| {
             let Refused {
                 code,
                 reason,
+                applied,
                 message,
                 etag,
             } = refused;
             Reply::Error(v1::Error {
                 code,
                 reason: reason.to_owned(),
-                applied: v1::Applied::No.into(),
+                applied: applied.into(),
                 message: message.to_owned(),
                 etag,
                 ..v1::Error::default()

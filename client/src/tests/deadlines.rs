@@ -58,6 +58,26 @@ async fn an_address_that_takes_connections_and_says_nothing_cannot_hang_a_call()
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn building_takes_one_connect_timeout_at_most() {
+    let silent = || async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        (listener, url)
+    };
+    let (home, near) = (silent().await, silent().await);
+    let began = tokio::time::Instant::now();
+    let client = Client::builder()
+        .region("eu-central")
+        .endpoint("eu-central", home.1)
+        .endpoint_anywhere(near.1)
+        .connect_timeout(LONGEST)
+        .build();
+    client.await.unwrap();
+    let took = began.elapsed();
+    assert!(took <= LONGEST + Duration::from_millis(10), "{took:?}");
+}
+
 #[tokio::test]
 async fn a_session_whose_call_was_dropped_goes_on() {
     let (cluster, client) = three().await;

@@ -26,16 +26,17 @@ async fn a_broken_read_runs_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_broken_eventual_put_runs_again_on_the_same_node_under_its_name() {
-    for fault in [Fault::BreakBefore, Fault::BreakAfter] {
+async fn a_broken_eventual_or_default_put_runs_again_on_the_same_node_under_its_name() {
+    let levels = [Consistency::Eventual, Consistency::KeyspaceDefault];
+    let faults = [Fault::BreakBefore, Fault::BreakAfter];
+    let cases = levels.map(|level| faults.clone().map(|fault| (level, fault)));
+    for (level, fault) in cases.into_iter().flatten() {
         let (cluster, client) = three().await;
         cluster.nodes[1].fault(fault);
-        client
-            .put("profiles", "k", "v")
-            .level(Consistency::Eventual)
-            .await
-            .unwrap();
+        let put = client.put("profiles", "k", "v").level(level);
+        put.await.unwrap();
         let seen = cluster.seen();
+        assert_eq!(seen[1].level, level);
         assert_eq!(asked(&cluster), ["eu-central-1"; 2]);
         let (first, second) = (seen[0].request_id.unwrap(), seen[1].request_id.unwrap());
         assert_eq!((first.0, first.1, first.2), (second.0, second.1, 0));
@@ -164,12 +165,31 @@ async fn what_was_refused_with_nothing_applied_may_run_anywhere() {
 }
 
 #[tokio::test]
+async fn a_node_with_a_wrong_clock_is_left_and_the_request_is_not_blamed() {
+    let (cluster, client) = three().await;
+    // The code that servers use: FAILED_PRECONDITION.
+    let wrong = || refuse("CLOCK_OUT_OF_BOUNDS", 9, Applied::No);
+    cluster.nodes[1].fault(wrong());
+    client.increment("stock", "k", 1).await.unwrap();
+    for node in &cluster.nodes {
+        (0..3).for_each(|_| node.fault(wrong()));
+    }
+    let error = client.increment("stock", "k", 1).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.applied()),
+        (ErrorKind::Unavailable, Applied::No)
+    );
+    assert_eq!(error.attempts(), 9);
+}
+
+#[tokio::test]
 async fn a_missing_quorum_and_an_unknown_outcome_are_given_back_at_once() {
     let (cluster, client) = three().await;
     for (reason, applied, kind) in [
         ("QUORUM_UNREACHABLE", Applied::No, ErrorKind::Unavailable),
         ("SESSION_UNAVAILABLE", Applied::No, ErrorKind::Unavailable),
         ("UNKNOWN_OUTCOME", Applied::Maybe, ErrorKind::Indeterminate),
+        ("SHUTTING_DOWN", Applied::Maybe, ErrorKind::Indeterminate),
     ] {
         cluster.nodes[1].fault(refuse(reason, 14, applied));
         let put = client.put("profiles", "k", "v").level(Consistency::Strong);
@@ -180,7 +200,7 @@ async fn a_missing_quorum_and_an_unknown_outcome_are_given_back_at_once() {
         );
         assert_eq!(error.attempts(), 1);
     }
-    assert_eq!(asked(&cluster), ["eu-central-1"; 3]);
+    assert_eq!(asked(&cluster), ["eu-central-1"; 4]);
 }
 
 #[tokio::test]
@@ -197,6 +217,26 @@ async fn a_refusal_after_a_broken_attempt_does_not_make_it_surely_not_applied() 
         (Applied::Maybe, "UNKNOWN_OUTCOME")
     );
     assert_eq!(error.attempts(), 2);
+}
+
+#[tokio::test]
+async fn after_an_unknown_outcome_the_next_request_names_a_newer_clock() {
+    let (cluster, client) = three().await;
+    let other = builder(&cluster).build().await.unwrap();
+    let newest = || cluster.seen().last().map(|seen| seen.issued_hlc);
+    for round in 1..=2 {
+        for _ in 0..5 {
+            other.increment("stock", "other", 1).await.unwrap();
+        }
+        cluster.nodes[1].fault(refuse("UNKNOWN_OUTCOME", 2, Applied::Maybe));
+        let write = client.increment("stock", "k", 1).level(Consistency::Strong);
+        let error = write.clone().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Indeterminate);
+        let refused = newest();
+        // Servers refuse what is older than they remember: with the same value, for ever.
+        write.await.unwrap();
+        assert!(newest() >= refused.map(|hlc| hlc + 5), "round {round}");
+    }
 }
 
 #[tokio::test]

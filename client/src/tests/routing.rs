@@ -2,7 +2,16 @@ use std::time::Duration;
 
 use super::{asked, builder, three, until};
 use crate::fake::{Cluster, Fault};
-use crate::{Applied, Client, ErrorKind};
+use crate::{Applied, Client, Consistency, ErrorKind};
+
+fn refuse(reason: &'static str, code: i32) -> Fault {
+    Fault::Refuse {
+        reason,
+        code,
+        applied: Applied::No,
+        retry_after_ms: 5,
+    }
+}
 
 #[tokio::test]
 async fn the_home_region_is_asked_first() {
@@ -12,6 +21,36 @@ async fn the_home_region_is_asked_first() {
     }
     assert_eq!(asked(&cluster), ["eu-central-1"; 3]);
     assert_eq!(client.endpoints()[0].node.as_deref(), Some("eu-central-1"));
+}
+
+#[tokio::test]
+async fn the_other_regions_are_measured_too() {
+    let (cluster, client) = three().await;
+    until(|| {
+        let known = |info: &crate::EndpointInfo| info.node.is_some() && info.round_trip.is_some();
+        client.endpoints().iter().all(known)
+    })
+    .await;
+    let others: Vec<_> = client.endpoints().drain(1..).collect();
+    assert!(others[0].round_trip <= others[1].round_trip, "{others:?}");
+    assert_eq!(cluster.seen(), []);
+}
+
+#[tokio::test]
+async fn a_client_that_stays_home_connects_nowhere_else() {
+    let cluster = Cluster::start(&["us-east", "eu-central"]).unwrap();
+    let elsewhere = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", elsewhere.local_addr().unwrap());
+    let client = Client::builder()
+        .region("eu-central")
+        .stay_in_region()
+        .endpoint("ap-northeast", url)
+        .endpoint("eu-central", cluster.nodes[1].url())
+        .build();
+    let client = client.await.unwrap();
+    client.get("profiles", "k").await.unwrap();
+    let connected = tokio::time::timeout(Duration::from_millis(100), elsewhere.accept());
+    assert!(connected.await.is_err());
 }
 
 #[tokio::test]
@@ -139,4 +178,119 @@ async fn an_overloaded_node_is_asked_again_after_its_hint() {
     assert!(began.elapsed() >= Duration::from_millis(30));
     assert_eq!(asked(&cluster), ["eu-central-1"; 2]);
     assert_eq!(cluster.executed(), 1);
+}
+
+#[tokio::test]
+async fn a_node_that_stays_overloaded_is_left_for_another_one() {
+    let (cluster, client) = three().await;
+    (0..3).for_each(|_| cluster.nodes[1].fault(refuse("OVERLOADED", 8)));
+    client.increment("stock", "k", 1).await.unwrap();
+    let asked = asked(&cluster);
+    assert_eq!(asked[..3], ["eu-central-1"; 3]);
+    assert_ne!(asked[3], "eu-central-1");
+    assert_eq!((asked.len(), cluster.executed()), (4, 1));
+}
+
+#[tokio::test]
+async fn overload_everywhere_is_told_after_every_node_was_asked() {
+    let (cluster, client) = three().await;
+    for node in &cluster.nodes {
+        (0..3).for_each(|_| node.fault(refuse("OVERLOADED", 8)));
+    }
+    let error = client.increment("stock", "k", 1).await.unwrap_err();
+    assert_eq!(
+        (error.reason(), error.applied()),
+        ("OVERLOADED", Applied::No)
+    );
+    // The others are not asked again and again: that would make it worse.
+    assert_eq!(error.attempts(), 5);
+}
+
+#[tokio::test]
+async fn a_node_that_can_not_serve_is_left_at_once() {
+    for reason in ["STORE_FAILED", "SHUTTING_DOWN"] {
+        let (cluster, client) = three().await;
+        cluster.nodes[1].fault(refuse(reason, 14));
+        let done = client.increment("stock", "k", 1).await.unwrap();
+        assert_eq!(done.receipt.attempts, 2, "{reason}");
+        assert_ne!(done.receipt.served_in, "eu-central", "{reason}");
+        assert_eq!(cluster.executed(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_can_not_serve_does_not_make_a_client_leave_home() {
+    for reason in ["STORE_FAILED", "SHUTTING_DOWN", "OVERLOADED"] {
+        let cluster = Cluster::start(&["us-east", "eu-central"]).unwrap();
+        let builder = builder(&cluster).region("eu-central").stay_in_region();
+        let client = builder.build().await.unwrap();
+        (0..3).for_each(|_| cluster.nodes[1].fault(refuse(reason, 14)));
+        let error = client.increment("stock", "k", 1).await.unwrap_err();
+        assert_eq!((error.reason(), error.applied()), (reason, Applied::No));
+        assert_eq!(asked(&cluster), ["eu-central-1"; 3]);
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_turns_out_to_be_elsewhere_gets_no_request_of_a_client_that_stays_home() {
+    let mut cluster = Cluster::start(&["us-east"]).unwrap();
+    let url = cluster.nodes[0].url();
+    cluster.nodes[0].stop();
+    let client = Client::builder()
+        .region("eu-central")
+        .stay_in_region()
+        .endpoint_anywhere(url)
+        .build()
+        .await
+        .unwrap();
+    cluster.nodes[0].restart().unwrap();
+    // The first call may be the one that learns the region, the second one is not.
+    for _ in 0..2 {
+        let error = client.increment("stock", "k", 1).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.applied()),
+            (ErrorKind::Unreachable, Applied::No)
+        );
+    }
+    assert_eq!(cluster.seen(), []);
+}
+
+/// An address that leads to the one node for the first connection and to the other from then on.
+async fn moving(first: &str, then: &str) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let address = |url: &str| url.trim_start_matches("http://").to_owned();
+    let (mut to, then) = (address(first), address(then));
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut far = tokio::net::TcpStream::connect(&to).await.unwrap();
+            to.clone_from(&then);
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn an_address_that_moved_to_another_region_gets_no_repetition_and_hides_no_write() {
+    for stays_home in [true, false] {
+        let cluster = Cluster::start(&["us-east", "eu-central"]).unwrap();
+        let url = moving(&cluster.nodes[1].url(), &cluster.nodes[0].url()).await;
+        let mut builder = Client::builder()
+            .region("eu-central")
+            .endpoint_anywhere(url);
+        if stays_home {
+            builder = builder.stay_in_region();
+        }
+        let client = builder.build().await.unwrap();
+        cluster.nodes[1].fault(Fault::BreakAfter);
+        let write = client.increment("stock", "k", 1).level(Consistency::Strong);
+        let error = write.await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.applied()),
+            (ErrorKind::Indeterminate, Applied::Maybe)
+        );
+        assert_eq!(asked(&cluster), ["eu-central-1"]);
+        assert_eq!(cluster.executed(), 1);
+    }
 }
