@@ -6,7 +6,8 @@
 //!
 //! What leaves when:
 //! * a reply that need not wait, of a step that read nothing pending: at once;
-//! * a message that is no vote, of a step that neither wrote nor read anything pending: at once;
+//! * a message of a step that neither wrote nor read anything pending, when nothing is under way or when it claims
+//!   nothing that is (`claim`): at once;
 //! * everything else: in order, after its group's one atomic batch and one sync; votes also after the
 //!   small sequence file holds the group's store sequence. What the node says to itself takes the same way.
 //!
@@ -21,6 +22,7 @@
 //!   the store under a fresh start number, as after a restart.
 //! * Any other failure lasts until the node is restarted: after a failed sync nobody can tell what the disk holds.
 
+mod claim;
 mod clock;
 mod failure;
 mod group;

@@ -117,10 +117,14 @@ impl Store for TestStore {
     }
 }
 
-struct Nobody;
+/// Remembers what left the node.
+#[derive(Default)]
+struct Said(Mutex<Vec<Envelope>>);
 
-impl Outbound for Nobody {
-    fn send(&self, _to: NodeId, _envelope: Envelope) {}
+impl Outbound for Said {
+    fn send(&self, _to: NodeId, envelope: Envelope) {
+        self.0.lock().unwrap().push(envelope);
+    }
 }
 
 #[derive(Default)]
@@ -183,10 +187,16 @@ struct Fixture {
     seen: Arc<Seen>,
     dir: TempDir,
     starts: Arc<AtomicU64>,
+    config: Config,
+    said: Arc<Said>,
 }
 
 impl Fixture {
     fn new() -> Fixture {
+        Fixture::with(config())
+    }
+
+    fn with(config: Config) -> Fixture {
         let dir = tempfile::tempdir().unwrap();
         SequenceFile::create(&dir.path().join("sequence"), 0).unwrap();
         Fixture {
@@ -194,6 +204,8 @@ impl Fixture {
             seen: Arc::default(),
             dir,
             starts: Arc::default(),
+            config,
+            said: Arc::default(),
         }
     }
 
@@ -212,15 +224,15 @@ impl Fixture {
         };
         let nothing = Pending::default();
         let overlay = Overlay::new(&*self.store, &nothing);
-        let replica = Replica::open(config(), opened, 1, now(), &overlay).unwrap();
+        let replica = Replica::open(self.config.clone(), opened, 1, now(), &overlay).unwrap();
         start(Parts {
             replica,
-            config: config(),
+            config: self.config.clone(),
             opened,
             store: self.store.clone(),
             sequence: self.sequence(),
             next_start,
-            outbound: Arc::new(Nobody),
+            outbound: self.said.clone(),
             observer: self.seen.clone(),
         })
         .unwrap()
@@ -276,6 +288,8 @@ async fn until(driver: &DriverHandle, what: impl Fn(&DriverHandle) -> bool) {
 }
 
 const LEVELS: [Level; 3] = [Level::Eventual, Level::Session, Level::Strong];
+
+mod peers;
 
 #[tokio::test]
 async fn every_level_writes_and_reads_and_a_restart_keeps_it() {

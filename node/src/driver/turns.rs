@@ -9,12 +9,14 @@ use bytes::Bytes;
 use hansa_consistency::effect::{Effect, Note};
 use hansa_consistency::event::Event;
 use hansa_consistency::key::{NodeId, OpId};
+use hansa_consistency::layout;
 use hansa_consistency::message::Envelope;
 use hansa_consistency::port::{Family, Write};
 use hansa_consistency::replica::{Config, Opened, Replica, Status};
 use hansa_consistency::request::{Applied, Level, Refusal, Reply, Request};
 use tokio::sync::watch;
 
+use super::claim::{Claim, claim};
 use super::failure::{Failure, Open};
 use super::group::{Group, carries_writes};
 use super::mailbox::{Answerer, Mail};
@@ -239,9 +241,15 @@ impl Turns {
     fn send(&mut self, free: bool, to: NodeId, envelope: Envelope) {
         let progress = &self.around.progress;
         let at_once = free
-            && (!envelope.message.is_vote()
-                || (self.nothing_under_way()
-                    && progress.sequence.load(Ordering::Acquire) >= envelope.store_sequence));
+            && match claim(&envelope.message) {
+                Claim::Nothing => true,
+                Claim::Clock => !self.pending.holds(Family::Meta, layout::CLOCK),
+                Claim::Stored => self.nothing_under_way(),
+                Claim::Vote => {
+                    let in_file = progress.sequence.load(Ordering::Acquire);
+                    self.nothing_under_way() && in_file >= envelope.store_sequence
+                }
+            };
         if !at_once {
             self.open.send(to, envelope);
         } else if to == self.around.node {

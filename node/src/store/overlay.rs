@@ -68,6 +68,11 @@ impl Pending {
         }
     }
 
+    /// Whether a write to this key is not yet durable.
+    pub fn holds(&self, family: Family, key: &[u8]) -> bool {
+        self.rows[family as usize].contains_key(key)
+    }
+
     /// The newest group that is not yet durable, if any.
     pub fn newest(&self) -> Option<u64> {
         self.groups.back().map(|(group, _)| *group)
