@@ -20,6 +20,9 @@
 //!   what they show may not survive.
 //! * A full disk is tried again every [`DISK_FULL_RETRY`](crate::limits::DISK_FULL_RETRY). When there is space a new replica is opened from
 //!   the store under a fresh start number, as after a restart.
+//! * A read that fails ends the life too, with nothing of its step carried out: the core can not tell it from
+//!   damage, which would cost the vote. When the system was only short of files or memory it is tried again the
+//!   same way.
 //! * Any other failure lasts until the node is restarted: after a failed sync nobody can tell what the disk holds.
 
 mod claim;
@@ -93,7 +96,8 @@ pub enum Condition {
     Serving,
     /// The disk is full: eventual reads only, until there is space.
     DiskFull,
-    /// The disk failed: eventual reads only, until the node is restarted.
+    /// The disk failed: eventual reads only, until the node is restarted, or for as long as the system is
+    /// short of files or memory.
     DiskFailed(Arc<str>),
 }
 

@@ -307,19 +307,12 @@ fn look(plan: Plan<'_>, identity: &Identity) -> Result<Found, Look> {
 }
 
 /// Whether an engine that does not open has damaged files, rather than a system that refuses it something.
-/// Engines run into files that are cut off or gone as ordinary errors of reading.
 fn is_damage(error: &StoreError) -> bool {
-    match error {
-        StoreError::Damaged(_) | StoreError::Broken { .. } | StoreError::NotAStore { .. } => true,
-        StoreError::Io { source, .. } => matches!(
-            source.kind(),
-            io::ErrorKind::InvalidInput
-                | io::ErrorKind::InvalidData
-                | io::ErrorKind::UnexpectedEof
-                | io::ErrorKind::NotFound
-        ),
-        _ => false,
-    }
+    let unusable = matches!(
+        error,
+        StoreError::Broken { .. } | StoreError::NotAStore { .. }
+    );
+    unusable || error.is_damage()
 }
 
 fn open_store(plan: Plan<'_>) -> Result<Arc<dyn Store>, StoreError> {

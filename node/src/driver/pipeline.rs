@@ -18,7 +18,7 @@ use std::time::Instant;
 use hansa_consistency::event::Event;
 use hansa_consistency::key::NodeId;
 
-use super::failure::Failure;
+use super::failure::{Failure, Trouble};
 use super::group::{Group, Say};
 use super::mailbox::{Mail, Mailbox};
 use super::{GroupStats, Observer, Outbound};
@@ -173,9 +173,14 @@ fn make_durable(around: &Surroundings, group: &Group) -> Result<(), StoreError> 
 }
 
 fn failure(group: &Group, error: &StoreError) -> Failure {
+    let full = matches!(error, StoreError::Full { .. });
     Failure {
         life: group.life,
-        nothing_from: matches!(error, StoreError::Full { .. }).then_some(group.number),
+        nothing_from: full.then_some(group.number),
+        trouble: match full {
+            true => Trouble::Full,
+            false => Trouble::Failed,
+        },
         cause: error.to_string().into(),
     }
 }
@@ -224,6 +229,7 @@ impl Release {
                     let failure = Failure {
                         life: group.life,
                         nothing_from: None,
+                        trouble: Trouble::Failed,
                         cause,
                     };
                     around.progress.fail(failure, &around.mailbox)

@@ -25,6 +25,8 @@ enum Disk {
     Hangs,
     Full,
     FailsToSync,
+    /// Reads fail with this error number.
+    FailsToRead(i32),
 }
 
 /// A store on a disk that does what it is told.
@@ -54,10 +56,21 @@ impl TestStore {
     fn syncs(&self) -> usize {
         self.syncs.load(Ordering::SeqCst)
     }
+
+    fn read(&self) -> Result<(), StoreError> {
+        match *self.disk.lock().unwrap() {
+            Disk::FailsToRead(number) => Err(StoreError::Io {
+                what: "reading a record",
+                source: io::Error::from_raw_os_error(number),
+            }),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl View for TestStore {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.read()?;
         self.inner.get(family, key)
     }
 
@@ -68,6 +81,7 @@ impl View for TestStore {
         to: Option<&[u8]>,
         visit: &mut VisitEach<'_>,
     ) -> Result<(), StoreError> {
+        self.read()?;
         self.inner.scan_each(family, from, to, visit)
     }
 }
@@ -456,6 +470,50 @@ async fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_space() {
         let found = get(&handle, "refused", level).await.unwrap();
         assert_eq!(found, None, "a write that was not applied came back");
     }
+}
+
+#[tokio::test]
+async fn a_read_that_fails_for_want_of_something_costs_no_vote() {
+    const EMFILE: i32 = 24;
+    let fixture = Fixture::new();
+    let driver = fixture.start();
+    let handle = driver.handle();
+    put(&handle, "before", Level::Strong).await.unwrap();
+    let start = handle.status().start;
+    fixture.store.set(Disk::FailsToRead(EMFILE));
+    for level in LEVELS {
+        let refused = put(&handle, "refused", level).await.unwrap_err();
+        assert_eq!(refused.applied, Applied::No, "{level:?}");
+        assert!(!refused.message.contains("rebuild"), "{refused:?}");
+    }
+    assert!(get(&handle, "before", Level::Eventual).await.is_err());
+    assert!(matches!(handle.condition(), Condition::DiskFailed(_)));
+
+    fixture.store.set(Disk::Works);
+    until(&handle, |driver| driver.status().start > start).await;
+    assert_eq!(handle.condition(), Condition::Serving);
+    for level in LEVELS {
+        put(&handle, "after", level).await.unwrap();
+        assert_eq!(get(&handle, "refused", level).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_to_read_is_not_used_until_the_restart_and_costs_no_vote() {
+    const EIO: i32 = 5;
+    let fixture = Fixture::new();
+    let driver = fixture.start();
+    let handle = driver.handle();
+    put(&handle, "before", Level::Strong).await.unwrap();
+    fixture.store.set(Disk::FailsToRead(EIO));
+    let refused = put(&handle, "refused", Level::Strong).await.unwrap_err();
+    assert_eq!(refused.applied, Applied::No);
+    fixture.store.set(Disk::Works);
+    assert!(put(&handle, "refused", Level::Strong).await.is_err());
+    driver.stop(Duration::from_secs(5)).await.unwrap();
+
+    let again = fixture.start();
+    put(&again.handle(), "after", Level::Strong).await.unwrap();
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use hansa_consistency::request::{Applied, Level, Refusal, Reply, Request};
 use tokio::sync::watch;
 
 use super::claim::{Claim, claim};
-use super::failure::{Failure, Open};
+use super::failure::{Failure, Open, Trouble};
 use super::group::{Group, carries_writes};
 use super::mailbox::{Answerer, Mail};
 use super::pipeline::{Pipeline, Surroundings};
@@ -66,6 +66,9 @@ pub(super) struct Turns {
     wake: Option<Duration>,
     stepped_at: Duration,
     publish_at: Duration,
+    /// When a replica to read with is opened at the earliest.
+    reopen_at: Duration,
+    /// When it is tried at the earliest whether the trouble has passed.
     retry_at: Duration,
     effects: Vec<Effect>,
     stopping: bool,
@@ -97,6 +100,7 @@ impl Turns {
             wake: None,
             stepped_at: Duration::ZERO,
             publish_at: Duration::ZERO,
+            reopen_at: Duration::ZERO,
             retry_at: Duration::ZERO,
             effects: Vec::new(),
             stopping: false,
@@ -203,10 +207,13 @@ impl Turns {
         let overlay = Overlay::new(&*self.around.store, &self.pending);
         replica.step(at, event, &overlay, &mut self.effects);
         let touched = overlay.touched_pending().is_some();
-        if let Some(error) = overlay.take_failure() {
-            tracing::error!(%error, "the store could not be read");
-        }
+        let unread = overlay.take_failure();
         self.stepped_at = at.monotonic;
+        if let Some(error) = unread {
+            // The core took it for damage: nothing of what it decided on that is carried out.
+            self.effects.clear();
+            return self.on_failed(self.unreadable(&error));
+        }
         self.carry_out(touched);
     }
 
@@ -303,6 +310,7 @@ impl Turns {
             let failure = Failure {
                 life: group.life,
                 nothing_from: None,
+                trouble: Trouble::Failed,
                 cause: "the commit thread has ended".into(),
             };
             group.fail(&failure, u64::MAX);
@@ -362,7 +370,6 @@ impl Turns {
         if failure.life != self.open.life || self.failure.is_some() {
             return;
         }
-        tracing::error!(cause = %failure.cause, full = failure.is_full_disk(), "the disk failed; eventual reads only");
         let leaked = self.around.progress.leaked.load(Ordering::Acquire);
         let next = Group::new(self.open.number, self.open.life + 1);
         std::mem::replace(&mut self.open, next).fail(&failure, leaked);
@@ -373,15 +380,42 @@ impl Turns {
         self.to_self.clear();
         self.replica = None;
         self.wake = None;
+        self.reopen_at = Duration::ZERO;
         self.retry_at = now().monotonic + DISK_FULL_RETRY;
-        self.set_condition(match failure.is_full_disk() {
-            true => Condition::DiskFull,
-            false => Condition::DiskFailed(Arc::clone(&failure.cause)),
+        self.set_condition(match failure.trouble {
+            Trouble::Full => Condition::DiskFull,
+            Trouble::Short | Trouble::Failed => Condition::DiskFailed(Arc::clone(&failure.cause)),
         });
         self.failure = Some(failure);
     }
 
+    /// What it means that a step could not read. Nothing of the group that grows was handed on, so nothing of
+    /// it is applied; what was handed on before stays good.
+    fn unreadable(&self, error: &StoreError) -> Failure {
+        Failure {
+            life: self.open.life,
+            nothing_from: Some(self.open.number),
+            trouble: match error.may_pass() {
+                true => Trouble::Short,
+                false => Trouble::Failed,
+            },
+            cause: error.to_string().into(),
+        }
+    }
+
+    /// Tells everybody, and the log once for every change.
     fn set_condition(&mut self, condition: Condition) {
+        match &condition {
+            Condition::Serving => {
+                tracing::info!(start = self.opened.start, "the disk works again");
+            }
+            Condition::DiskFull => {
+                tracing::warn!("the disk is full: eventual reads only until there is space");
+            }
+            Condition::DiskFailed(cause) => {
+                tracing::error!(%cause, "the disk failed: eventual reads only");
+            }
+        }
         self.around.observer.condition(&condition);
         self.condition.send_replace(condition);
         self.publish_at = Duration::ZERO;
@@ -402,6 +436,7 @@ impl Turns {
         let overlay = Overlay::new(&*self.around.store, &self.pending);
         let event = Event::Request { id, request };
         replica.step(now(), event, &overlay, &mut self.effects);
+        let unread = overlay.take_failure().is_some();
         let mut outcome = None;
         for effect in self.effects.drain(..) {
             match effect {
@@ -411,13 +446,14 @@ impl Turns {
             }
         }
         match outcome {
+            _ if unread => Err(failure.refusal(Applied::No)),
             Some(Ok(reply)) => Ok(Reply { context, ..reply }),
             Some(Err(refusal)) => Err(refusal),
             None => Err(failure.refusal(Applied::No)),
         }
     }
 
-    /// After a failure: opens a replica to read with, and starts anew when a full disk has space again.
+    /// After a failure: opens a replica to read with, and starts anew when the trouble has passed.
     fn recover(&mut self) {
         let Some(failure) = &self.failure else {
             return;
@@ -427,27 +463,33 @@ impl Turns {
         if released + 1 != self.open.number {
             return;
         }
-        if self.replica.is_none() {
-            self.replica = self.reopen();
+        let at = now().monotonic;
+        let may_pass = failure.may_pass();
+        if self.replica.is_none() && self.reopen_at <= at {
+            self.reopen_at = at + DISK_FULL_RETRY;
+            self.replica = self.reopen().ok();
         }
-        if !failure.is_full_disk() || now().monotonic < self.retry_at {
+        if !may_pass || at < self.retry_at {
             return;
         }
-        self.retry_at = now().monotonic + DISK_FULL_RETRY;
+        self.retry_at = at + DISK_FULL_RETRY;
         match self.probe() {
             Ok(()) => self.begin_new_life(),
             Err(StoreError::Full { .. }) => {}
+            Err(error) if error.may_pass() => {}
             Err(error) => self.give_up(&error.to_string()),
         }
     }
 
-    /// A replica as the store has it; `None` when a record it needs is damaged.
-    fn reopen(&self) -> Option<Replica> {
+    /// A replica as the store has it. An error says whether it may work later.
+    fn reopen(&self) -> Result<Replica, bool> {
         let overlay = Overlay::new(&*self.around.store, &self.pending);
         let config = self.config.clone();
-        Replica::open(config, self.opened, rand::random(), now(), &overlay)
-            .inspect_err(|error| tracing::error!(%error, "the replica could not be opened again"))
-            .ok()
+        let opened = Replica::open(config, self.opened, rand::random(), now(), &overlay);
+        opened.map_err(|error| {
+            tracing::warn!(%error, "the replica could not be opened again");
+            overlay.take_failure().is_some_and(|error| error.may_pass())
+        })
     }
 
     /// Whether the store takes writes again.
@@ -471,11 +513,12 @@ impl Turns {
                 return;
             }
         }
-        self.replica = self.reopen();
-        if self.replica.is_none() {
-            return self.give_up("the store can not be opened again");
+        match self.reopen() {
+            Ok(replica) => self.replica = Some(replica),
+            // Tried again with the next probe.
+            Err(true) => return,
+            Err(false) => return self.give_up("the store can not be opened again"),
         }
-        tracing::info!(start = self.opened.start, "the disk has space again");
         self.failure = None;
         self.set_condition(Condition::Serving);
         self.step(Event::Started);
@@ -484,13 +527,13 @@ impl Turns {
         }
     }
 
-    /// A full disk became a failed one.
+    /// Trouble that could have passed became a failed disk.
     fn give_up(&mut self, cause: &str) {
-        tracing::error!(cause, "the disk failed while it was full");
         let cause: Arc<str> = cause.into();
         self.set_condition(Condition::DiskFailed(Arc::clone(&cause)));
         self.failure = self.failure.take().map(|failure| Failure {
             nothing_from: None,
+            trouble: Trouble::Failed,
             cause,
             ..failure
         });

@@ -86,8 +86,9 @@ impl Pending {
 
 /// A [`Reader`] of one step: `store` under `pending`.
 ///
-/// The core's reader can only report damage, so a failure of the engine comes to it as
-/// [`Damaged`] and is kept for the driver in [`Overlay::take_failure`].
+/// The core's reader can only report damage, so a failure of the system or the engine comes to it as
+/// [`Damaged`] and is kept in [`Overlay::take_failure`]. Whoever steps the core must look there first: damage
+/// costs the vote, a failure that is none must not, so what the step decided on it is not carried out.
 pub struct Overlay<'a> {
     store: &'a dyn View,
     pending: &'a Pending,
@@ -134,7 +135,9 @@ impl<'a> Overlay<'a> {
             return damaged;
         }
         let what = error.to_string();
-        self.failure.borrow_mut().get_or_insert(error);
+        if !error.is_damage() {
+            self.failure.borrow_mut().get_or_insert(error);
+        }
         Damaged { family, what }
     }
 }
