@@ -125,6 +125,12 @@ pub trait Store: View + 'static {
     /// [`StoreError::ValueTooLong`]. Any other error leaves the outcome open and poisons the store.
     fn apply(&self, batch: &[Write]) -> Result<(), StoreError>;
 
+    /// Whether there is space for a batch of `bytes` beside the reserve. Writes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`]; [`StoreError::Io`] when the system does not tell.
+    fn room_for(&self, bytes: u64) -> Result<(), StoreError>;
+
     /// Returns when everything applied before the call is on stable storage. Blocks for as long as the
     /// disk takes.
     ///

@@ -16,6 +16,7 @@ use hansa_consistency::topology::{Keyspace, Mixing, Topology, ValueType};
 use tempfile::TempDir;
 
 use super::*;
+use crate::limits::{DISK_FULL_RETRY, GROUP_BYTES_MAX, STATUS_INTERVAL};
 use crate::store::{self, Engine, Options, Stats, StoreError, View, VisitEach};
 
 /// What the disk does.
@@ -23,7 +24,8 @@ use crate::store::{self, Engine, Options, Stats, StoreError, View, VisitEach};
 enum Disk {
     Works,
     Hangs,
-    Full,
+    /// So many bytes are left beside the reserve.
+    Full(u64),
     FailsToSync,
     /// Reads fail with this error number.
     FailsToRead(i32),
@@ -96,10 +98,16 @@ impl Store for TestStore {
     }
 
     fn apply(&self, batch: &[Write]) -> Result<(), StoreError> {
-        if *self.disk.lock().unwrap() == Disk::Full {
-            return Err(StoreError::Full { free: 0, needed: 1 });
-        }
+        let bytes = |write: &Write| write.key.len() + write.value.as_ref().map_or(0, Bytes::len);
+        self.room_for(batch.iter().map(bytes).sum::<usize>() as u64)?;
         self.inner.apply(batch)
+    }
+
+    fn room_for(&self, needed: u64) -> Result<(), StoreError> {
+        match *self.disk.lock().unwrap() {
+            Disk::Full(free) if free < needed => Err(StoreError::Full { free, needed }),
+            _ => Ok(()),
+        }
     }
 
     fn sync(&self) -> Result<(), StoreError> {
@@ -444,7 +452,7 @@ async fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_space() {
     let driver = fixture.start();
     let handle = driver.handle();
     put(&handle, "before", Level::Eventual).await.unwrap();
-    fixture.store.set(Disk::Full);
+    fixture.store.set(Disk::Full(0));
     for level in LEVELS {
         let refused = put(&handle, "refused", level).await.unwrap_err();
         assert_eq!(refused.applied, Applied::No, "{level:?}");
@@ -462,7 +470,12 @@ async fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_space() {
     );
     let start = handle.status().start;
 
-    fixture.store.set(Disk::Works);
+    // Space for a small write, but not for a whole group: it would be full again at once.
+    fixture.store.set(Disk::Full(GROUP_BYTES_MAX as u64 - 1));
+    tokio::time::sleep(DISK_FULL_RETRY + STATUS_INTERVAL).await;
+    assert_eq!(handle.condition(), Condition::DiskFull);
+
+    fixture.store.set(Disk::Full(GROUP_BYTES_MAX as u64));
     until(&handle, |driver| driver.status().start > start).await;
     assert_eq!(handle.condition(), Condition::Serving);
     for level in LEVELS {

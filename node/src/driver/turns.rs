@@ -22,7 +22,9 @@ use super::group::{Group, carries_writes};
 use super::mailbox::{Answerer, Mail};
 use super::pipeline::{Pipeline, Surroundings};
 use super::{Condition, NextStart, now, stopping};
-use crate::limits::{DISK_FULL_RETRY, EVENTS_PER_TURN, GROUPS_IN_FLIGHT_MAX, STATUS_INTERVAL};
+use crate::limits::{
+    DISK_FULL_RETRY, EVENTS_PER_TURN, GROUP_BYTES_MAX, GROUPS_IN_FLIGHT_MAX, STATUS_INTERVAL,
+};
 use crate::store::StoreError;
 use crate::store::overlay::{Overlay, Pending};
 
@@ -492,9 +494,11 @@ impl Turns {
         })
     }
 
-    /// Whether the store takes writes again.
+    /// Whether the store takes writes again: a whole group of them, or the next large one would end the new
+    /// life as soon as it began.
     fn probe(&self) -> Result<(), StoreError> {
         let store = &self.around.store;
+        store.room_for(GROUP_BYTES_MAX as u64)?;
         store.apply(&[Write {
             family: Family::Meta,
             key: Bytes::from_static(PROBE_KEY),
