@@ -33,11 +33,11 @@ mod mailbox;
 mod pipeline;
 mod turns;
 
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::{fmt, io};
 
 use hansa_consistency::clock::Now;
 use hansa_consistency::effect::Note;
@@ -259,8 +259,8 @@ impl DriverHandle {
     /// future cancels the request: what was begun may still take effect.
     ///
     /// # Errors
-    /// The core's refusal; [`Reason::Overloaded`] at once when too many requests wait, when the disk is
-    /// full or when the node stops; [`Reason::AwaitingReadmission`] when the disk has failed.
+    /// The core's refusal; [`Reason::Overloaded`] at once when too many requests wait,
+    /// [`Reason::StoreFailed`] when the disk is full or has failed, [`Reason::ShuttingDown`] when the node stops.
     pub async fn request(&self, request: Request) -> Result<Reply, Refusal> {
         let id = OpId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let read = request.command.is_read();
@@ -327,18 +327,26 @@ impl DriverHandle {
     /// The digest of the eventual view of one shard, of a moment since the call. Reads the whole shard, on a thread of its own.
     ///
     /// # Errors
-    /// [`Reason::Damaged`] when the shard can not be read to its end.
+    /// [`Reason::Damaged`] when a record of the shard is damaged, [`Reason::StoreFailed`] when the shard can not
+    /// be read for another cause, [`Reason::ShuttingDown`].
     pub async fn digest(&self, shard: ShardId) -> Result<u128, Refusal> {
         let store = self.store.upgrade().ok_or_else(|| stopping(Applied::No))?;
-        let read = move || {
-            let view = store.snapshot().map_err(|error| error.to_string())?;
-            let nothing = Pending::default();
-            digest(&Overlay::new(&*view, &nothing), shard).map_err(|error| error.to_string())
+        let refusal = |reason| {
+            move |error: &dyn fmt::Display| Refusal::not_applied(reason, error.to_string())
         };
-        let failed = |message| Refusal::not_applied(Reason::Damaged, message);
+        let read = move || {
+            let failed = refusal(Reason::StoreFailed);
+            let view = store.snapshot().map_err(|error| failed(&error))?;
+            let nothing = Pending::default();
+            let overlay = Overlay::new(&*view, &nothing);
+            digest(&overlay, shard).map_err(|damaged| match overlay.take_failure() {
+                Some(error) => failed(&error),
+                None => refusal(Reason::Damaged)(&damaged),
+            })
+        };
         match tokio::task::spawn_blocking(read).await {
-            Ok(result) => result.map_err(failed),
-            Err(error) => Err(failed(error.to_string())),
+            Ok(result) => result,
+            Err(error) => Err(refusal(Reason::StoreFailed)(&error)),
         }
     }
 
@@ -350,12 +358,15 @@ impl DriverHandle {
 
 /// The refusal of a request that meets the end of the driver.
 fn stopping(applied: Applied) -> Refusal {
+    let message = match applied {
+        Applied::No => "this node is stopping: ask another node",
+        Applied::Maybe => {
+            "this node is stopping: read elsewhere, or retry with the same request id"
+        }
+    };
     Refusal {
         applied,
-        ..Refusal::not_applied(
-            Reason::Overloaded,
-            "this node is stopping: ask another node",
-        )
+        ..Refusal::not_applied(Reason::ShuttingDown, message)
     }
 }
 

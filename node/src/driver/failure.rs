@@ -40,23 +40,25 @@ impl Failure {
 
     /// The refusal of a request that can not be served because of this.
     pub(super) fn refusal(&self, applied: Applied) -> Refusal {
-        let (reason, what) = match self.trouble {
-            Trouble::Full => (
-                Reason::Overloaded,
-                "this node's disk is full; it takes writes again when there is space: ask another node",
-            ),
-            Trouble::Short => (
-                Reason::Overloaded,
-                "this node is out of files, memory or disk space; it goes on when it has some again: ask another node",
-            ),
-            Trouble::Failed => (
-                Reason::AwaitingReadmission,
-                "this node's disk failed; it takes no writes and gives no votes until it is restarted: ask another node",
-            ),
+        let what = match self.trouble {
+            Trouble::Full => "is full; it takes writes again when there is space",
+            Trouble::Short => {
+                "can not be read for want of files, memory or space; it goes on when it can"
+            }
+            Trouble::Failed => {
+                "failed; it takes no writes and gives no votes until it is restarted"
+            }
+        };
+        let then = match applied {
+            Applied::No => "ask another node",
+            Applied::Maybe => "read, or retry with the same request id",
         };
         Refusal {
             applied,
-            ..Refusal::not_applied(reason, what)
+            ..Refusal::not_applied(
+                Reason::StoreFailed,
+                format!("this node's disk {what}: {then}"),
+            )
         }
     }
 }

@@ -322,7 +322,11 @@ async fn every_level_writes_and_reads_and_a_restart_keeps_it() {
         put(&handle, level.name(), level).await.unwrap();
     }
     driver.stop(Duration::from_secs(5)).await.unwrap();
-    assert!(put(&handle, "late", Level::Eventual).await.is_err());
+    let late = put(&handle, "late", Level::Eventual).await.unwrap_err();
+    assert_eq!(
+        (late.reason, late.applied),
+        (Reason::ShuttingDown, Applied::No)
+    );
 
     let again = fixture.start();
     for written in LEVELS {
@@ -432,7 +436,7 @@ async fn after_a_failed_sync_only_eventual_reads_are_served() {
     fixture.store.set(Disk::FailsToSync);
     let refused = put(&handle, "lost", Level::Eventual).await.unwrap_err();
     assert_eq!(refused.applied, Applied::Maybe);
-    assert_eq!(refused.reason, Reason::AwaitingReadmission);
+    assert_eq!(refused.reason, Reason::StoreFailed);
     // The disk seems to work again, but nobody can tell what it holds.
     fixture.store.set(Disk::Works);
     until(&handle, |driver| driver.condition() != Condition::Serving).await;
@@ -456,7 +460,7 @@ async fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_space() {
     for level in LEVELS {
         let refused = put(&handle, "refused", level).await.unwrap_err();
         assert_eq!(refused.applied, Applied::No, "{level:?}");
-        assert_eq!(refused.reason, Reason::Overloaded);
+        assert_eq!(refused.reason, Reason::StoreFailed);
     }
     until(&handle, |driver| driver.condition() != Condition::Serving).await;
     assert_eq!(handle.condition(), Condition::DiskFull);
