@@ -51,7 +51,7 @@ use tokio::sync::{oneshot, watch};
 use self::mailbox::{Mail, Mailbox, Refused};
 use self::pipeline::{Pipeline, Progress, Surroundings};
 use self::turns::Turns;
-use crate::limits::MAILBOX_EVENTS_MAX;
+use crate::limits::{MAILBOX_PEER_BYTES_MAX, MAILBOX_REQUEST_BYTES_MAX};
 use crate::store::Store;
 use crate::store::overlay::{Overlay, Pending};
 use crate::store::sequence::SequenceFile;
@@ -142,7 +142,8 @@ pub struct Stuck;
 /// # Errors
 /// The system refused a thread.
 pub fn start(parts: Parts) -> io::Result<Driver> {
-    let mailbox = Arc::new(Mailbox::new(MAILBOX_EVENTS_MAX));
+    let mailbox = Mailbox::new(MAILBOX_REQUEST_BYTES_MAX, MAILBOX_PEER_BYTES_MAX);
+    let mailbox = Arc::new(mailbox);
     let progress = Arc::<Progress>::default();
     let around = Surroundings {
         node: parts.config.node,
@@ -288,9 +289,10 @@ impl DriverHandle {
         })
     }
 
-    /// Hands in a message of a peer. Waits while the driver has too many, so that the sender is slowed down.
-    pub async fn received(&self, envelope: Envelope) {
-        self.mailbox.received(envelope).await;
+    /// Hands in a message of a peer, `bytes` long on the wire. Waits while too much waits for the driver, so that
+    /// the sender is slowed down.
+    pub async fn received(&self, envelope: Envelope, bytes: usize) {
+        self.mailbox.received(envelope, bytes).await;
     }
 
     /// A stream to a peer stands.

@@ -157,7 +157,7 @@ impl Turns {
                 request,
                 answerer,
             } => self.on_request(id, request, answerer),
-            Mail::Received(envelope) => self.step_unless_failed(Event::Received(envelope)),
+            Mail::Received { envelope, .. } => self.step_unless_failed(Event::Received(envelope)),
             Mail::Event(event) => self.on_event(event),
             Mail::Failed(failure) => self.on_failed(failure),
             Mail::Stop => self.stopping = true,

@@ -114,11 +114,11 @@ async fn an_entry_is_acknowledged_after_its_sync_however_often_it_comes() {
     fixture.store.set(Disk::Hangs);
     let entry = pushed(1);
     for _ in 0..3 {
-        handle.received(entry.clone()).await;
+        handle.received(entry.clone(), 0).await;
     }
     applied(&handle, 1).await;
     // What asks and claims nothing does not wait for the disk, and shows that the rest was stepped.
-    handle.received(pushed(9)).await;
+    handle.received(pushed(9), 0).await;
     fixture.said.wait_for("pull").await;
     assert_eq!(fixture.said.count("acknowledge"), 0, "before the sync");
 
@@ -139,7 +139,7 @@ async fn an_own_entry_is_not_sent_again_before_its_sync() {
     // Longer than the pause between two heartbeats, with which entries are sent again. The traffic keeps the
     // clock's bound fresh, so that the step which sends again writes nothing itself.
     for _ in 0..130 {
-        handle.received(pushed(9)).await;
+        handle.received(pushed(9), 0).await;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(fixture.said.count("append"), 0, "before the sync");
@@ -165,10 +165,10 @@ async fn a_forwarded_write_is_answered_after_its_sync_also_when_it_is_asked_agai
     for id in 1..=3 {
         let request = asked.clone();
         let forward = Message::Forward { id, request };
-        handle.received(from_peer(forward)).await;
+        handle.received(from_peer(forward), 0).await;
     }
     applied(&handle, 1).await;
-    handle.received(pushed(9)).await;
+    handle.received(pushed(9), 0).await;
     fixture.said.wait_for("pull").await;
     assert_eq!(fixture.said.count("forwarded"), 0, "before the sync");
 
