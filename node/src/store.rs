@@ -106,6 +106,9 @@ pub trait View: Send + Sync {
 }
 
 /// The store of one node. One thread applies and syncs; any thread reads.
+///
+/// [`Store::checkpoint`], [`Store::maintain`] and [`Store::stats`] are part of what an engine must offer and are
+/// held by the conformance suite; the node calls none of them yet, as it neither backs up nor collects anything.
 pub trait Store: View + 'static {
     /// Which engine this is.
     fn engine(&self) -> Engine;

@@ -72,16 +72,6 @@ impl Pending {
     pub fn holds(&self, family: Family, key: &[u8]) -> bool {
         self.rows[family as usize].contains_key(key)
     }
-
-    /// The newest group that is not yet durable, if any.
-    pub fn newest(&self) -> Option<u64> {
-        self.groups.back().map(|(group, _)| *group)
-    }
-
-    /// The number of groups that are not yet durable.
-    pub fn groups(&self) -> usize {
-        self.groups.len()
-    }
 }
 
 /// A [`Reader`] of one step: `store` under `pending`.
@@ -107,15 +97,9 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    /// The newest group of which a read since the last [`Overlay::reset`] met a write (a delete is one too,
-    /// and so is a write that a scan passed). A reply that rests on these reads waits for that group's sync.
+    /// The newest group of which a read met a write (a delete is one too, and so is a write that a scan passed). A reply that rests on these reads waits for that group's sync.
     pub fn touched_pending(&self) -> Option<u64> {
         self.touched.get()
-    }
-
-    /// Starts [`Overlay::touched_pending`] anew.
-    pub fn reset(&self) {
-        self.touched.set(None);
     }
 
     /// The first failure of the store that was no damaged record, if one came up. It is handed out once.
