@@ -30,6 +30,7 @@ mod clock;
 mod failure;
 mod group;
 mod mailbox;
+mod mutant;
 mod pipeline;
 mod turns;
 
@@ -49,6 +50,7 @@ use hansa_consistency::request::{Applied, Reason, Refusal, Reply, Request};
 use tokio::sync::{oneshot, watch};
 
 use self::mailbox::{Mail, Mailbox, Refused};
+use self::mutant::DiskRules;
 use self::pipeline::{Pipeline, Progress, Surroundings};
 use self::turns::Turns;
 use crate::limits::{MAILBOX_PEER_BYTES_MAX, MAILBOX_REQUEST_BYTES_MAX};
@@ -142,6 +144,10 @@ pub struct Stuck;
 /// # Errors
 /// The system refused a thread.
 pub fn start(parts: Parts) -> io::Result<Driver> {
+    start_with(parts, DiskRules::default())
+}
+
+fn start_with(parts: Parts, rules: DiskRules) -> io::Result<Driver> {
     let mailbox = Mailbox::new(MAILBOX_REQUEST_BYTES_MAX, MAILBOX_PEER_BYTES_MAX);
     let mailbox = Arc::new(mailbox);
     let progress = Arc::<Progress>::default();
@@ -152,6 +158,7 @@ pub fn start(parts: Parts) -> io::Result<Driver> {
         progress: Arc::clone(&progress),
         outbound: parts.outbound,
         observer: parts.observer,
+        rules,
     };
     let (status, status_seen) = watch::channel(Arc::new(parts.replica.status(now())));
     let (condition, condition_seen) = watch::channel(Condition::Serving);

@@ -237,6 +237,7 @@ struct Fixture {
     starts: Arc<AtomicU64>,
     config: Config,
     said: Arc<Said>,
+    rules: DiskRules,
 }
 
 impl Fixture {
@@ -254,6 +255,7 @@ impl Fixture {
             starts: Arc::default(),
             config,
             said: Arc::default(),
+            rules: DiskRules::default(),
         }
     }
 
@@ -273,7 +275,7 @@ impl Fixture {
         let nothing = Pending::default();
         let overlay = Overlay::new(&*self.store, &nothing);
         let replica = Replica::open(self.config.clone(), opened, 1, now(), &overlay).unwrap();
-        start(Parts {
+        let parts = Parts {
             replica,
             config: self.config.clone(),
             opened,
@@ -282,8 +284,8 @@ impl Fixture {
             next_start,
             outbound: self.said.clone(),
             observer: self.seen.clone(),
-        })
-        .unwrap()
+        };
+        start_with(parts, self.rules).unwrap()
     }
 }
 
@@ -337,6 +339,8 @@ async fn until(driver: &DriverHandle, what: impl Fn(&DriverHandle) -> bool) {
 
 const LEVELS: [Level; 3] = [Level::Eventual, Level::Session, Level::Strong];
 
+#[cfg(feature = "mutants")]
+mod mutants;
 mod peers;
 
 #[tokio::test]
@@ -412,7 +416,10 @@ async fn many_writes_share_few_syncs() {
 
 #[tokio::test]
 async fn votes_wait_for_the_sequence_file_and_the_end_brings_it_up_to_date() {
-    let fixture = Fixture::new();
+    votes_wait_for_the_sequence_file(Fixture::new()).await;
+}
+
+async fn votes_wait_for_the_sequence_file(fixture: Fixture) {
     let driver = fixture.start();
     let handle = driver.handle();
     put(&handle, "strong", Level::Strong).await.unwrap();
@@ -575,7 +582,10 @@ async fn a_request_nobody_waits_for_is_forgotten() {
 
 #[tokio::test]
 async fn a_power_cut_in_the_middle_of_writes_leaves_what_was_acknowledged() {
-    let mut fixture = Fixture::new();
+    the_power_is_cut(Fixture::new()).await;
+}
+
+async fn the_power_is_cut(mut fixture: Fixture) {
     for round in 0..6 {
         let driver = fixture.start();
         let handle = driver.handle();

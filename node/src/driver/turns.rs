@@ -20,6 +20,7 @@ use super::claim::{Claim, claim};
 use super::failure::{Failure, Open, Trouble};
 use super::group::{Group, carries_writes};
 use super::mailbox::{Answerer, Mail};
+use super::mutant::DiskMutant;
 use super::pipeline::{Pipeline, Surroundings};
 use super::{Condition, NextStart, now, stopping};
 use crate::limits::{
@@ -253,7 +254,9 @@ impl Turns {
             && match claim(&envelope.message) {
                 Claim::Nothing => true,
                 Claim::Clock => !self.pending.holds(Family::Meta, layout::CLOCK),
-                Claim::Stored => self.nothing_under_way(),
+                Claim::Stored => {
+                    self.nothing_under_way() || self.around.rules.broken(DiskMutant::ClaimsIgnored)
+                }
                 Claim::Vote => {
                     let in_file = progress.sequence.load(Ordering::Acquire);
                     self.nothing_under_way() && in_file >= envelope.store_sequence

@@ -12,7 +12,7 @@ use super::*;
 const PEER: NodeId = NodeId(1);
 
 /// Two nodes: one region with both, or a region each.
-fn pair(near: bool) -> Config {
+pub(super) fn pair(near: bool) -> Config {
     let regions: Vec<_> = match near {
         true => vec![(RegionId(0), vec![NodeId(0), PEER])],
         false => vec![(RegionId(0), vec![NodeId(0)]), (RegionId(1), vec![PEER])],
@@ -106,7 +106,10 @@ async fn applied(handle: &DriverHandle, entries: u64) {
 
 #[tokio::test]
 async fn an_entry_is_acknowledged_after_its_sync_however_often_it_comes() {
-    let fixture = Fixture::with(pair(false));
+    a_repeated_entry_is_acknowledged(Fixture::with(pair(false))).await;
+}
+
+pub(super) async fn a_repeated_entry_is_acknowledged(fixture: Fixture) {
     let driver = fixture.start();
     let handle = driver.handle();
     handle.link_up(PEER);
