@@ -111,6 +111,14 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
+    /// The system does not let the data be read. That says nothing against the data.
+    #[error("the data in {} can not be read: {source}; the node does not serve, and nothing was changed. Way out: give the user it runs as access to every file in there, raise its limits of open files and memory, or make space, and start it again", dir.display())]
+    Unread {
+        /// The data directory.
+        dir: PathBuf,
+        /// What was refused.
+        source: StoreError,
+    },
     /// It was told to stop before it was done.
     #[error("the node was stopped while it looked at its data; nothing was changed")]
     Stopped,
@@ -315,9 +323,9 @@ fn look(plan: Plan<'_>, identity: &Identity, stop: &AtomicBool) -> Result<Found,
     if !exists {
         return Err(Look::Missing);
     }
-    let store = open_store(plan).map_err(|error| match is_damage(&error) {
+    let store = open_store(plan).map_err(|error| match error.condemns() {
         true => Look::Damaged(error.to_string()),
-        false => error.into(),
+        false => refused(plan, error).into(),
     })?;
     // What an engine recovered after a kill may be in the page cache only.
     store.sync()?;
@@ -327,7 +335,7 @@ fn look(plan: Plan<'_>, identity: &Identity, stop: &AtomicBool) -> Result<Found,
     })?;
     verify(&*store, stop, &known_format).map_err(|unverified| match unverified {
         Unverified::Failed(failed) => Look::Damaged(failed.to_string()),
-        Unverified::Refused(error) => error.into(),
+        Unverified::Refused(error) => refused(plan, error).into(),
         Unverified::Stopped => OpenError::Stopped.into(),
     })?;
     let replica = open_replica(plan, identity, &*store)?;
@@ -354,13 +362,15 @@ fn known_format(family: Family, value: &Bytes) -> Result<(), StoreError> {
     }
 }
 
-/// Whether an engine that does not open has damaged files, rather than a system that refuses it something.
-fn is_damage(error: &StoreError) -> bool {
-    let unusable = matches!(
-        error,
-        StoreError::Broken { .. } | StoreError::NotAStore { .. }
-    );
-    unusable || error.is_damage()
+/// Why a store that is not damaged is not served.
+fn refused(plan: Plan<'_>, error: StoreError) -> OpenError {
+    match error {
+        StoreError::Io { .. } => OpenError::Unread {
+            dir: plan.dir.to_owned(),
+            source: error,
+        },
+        error => OpenError::Store(error),
+    }
 }
 
 fn open_store(plan: Plan<'_>) -> Result<Arc<dyn Store>, StoreError> {
@@ -379,7 +389,7 @@ fn open_replica(plan: Plan<'_>, identity: &Identity, store: &dyn Store) -> Resul
         &overlay,
     );
     replica.map_err(|error| match (overlay.take_failure(), error) {
-        (Some(error), _) => error.into(),
+        (Some(error), _) => refused(plan, error).into(),
         (None, replica::OpenError::Damaged(damaged)) => Look::Damaged(damaged.to_string()),
         (None, error) => OpenError::Topology(error).into(),
     })

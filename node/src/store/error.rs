@@ -133,6 +133,18 @@ impl StoreError {
         }
     }
 
+    /// Whether, met while everything is looked at, it says that the store can not be used as it is: damage, an
+    /// engine that gives up, a device that fails. Anything else is a refusal that somebody can lift.
+    pub fn condemns(&self) -> bool {
+        match self {
+            StoreError::Broken { .. } | StoreError::NotAStore { .. } => true,
+            StoreError::Io { source, .. } if Errno::from_io_error(source) == Some(Errno::IO) => {
+                true
+            }
+            error => error.is_damage(),
+        }
+    }
+
     /// Whether the system was only short of something: files, memory or space. The same call may work later.
     pub fn may_pass(&self) -> bool {
         let StoreError::Io { source, .. } = self else {

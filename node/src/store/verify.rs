@@ -112,7 +112,7 @@ pub fn verify(
         }
         match scanned {
             Ok(()) => {}
-            Err(error) if error.is_damage() || matches!(error, StoreError::Broken { .. }) => {
+            Err(error) if error.condemns() => {
                 failed.unreadable.get_or_insert(error);
             }
             Err(error) => return Err(Unverified::Refused(error)),
@@ -192,14 +192,17 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_the_system_is_no_damage_and_a_missing_file_is() {
+    fn a_refusal_of_the_system_is_no_damage_and_a_missing_file_or_a_failing_device_is() {
         let verified = |number| {
             let stop = AtomicBool::new(false);
             verify(&Refusing(number), &stop, &|_, _| Ok(()))
         };
-        for number in [5, 13, 24] {
-            assert!(matches!(verified(number), Err(Unverified::Refused(_))));
+        for may_be_lifted in [13, 24] {
+            let refused = verified(may_be_lifted);
+            assert!(matches!(refused, Err(Unverified::Refused(_))));
         }
-        assert!(matches!(verified(2), Err(Unverified::Failed(_))));
+        for lost in [2, 5] {
+            assert!(matches!(verified(lost), Err(Unverified::Failed(_))));
+        }
     }
 }
