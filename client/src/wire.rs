@@ -82,7 +82,10 @@ pub(crate) fn header(body: &ReplyBody) -> Option<&v1::ReplyHeader> {
 
 /// The server's clock as a reply tells it; 0 when it does not.
 pub(crate) fn server_hlc(body: &ReplyBody) -> u64 {
-    header(body).map_or(0, |header| header.server_hlc)
+    match body {
+        ReplyBody::Error(refusal) => refusal.server_hlc,
+        _ => header(body).map_or(0, |header| header.server_hlc),
+    }
 }
 
 /// A refusal, as the server said it. A write's that does not say what was applied counts as unknown;

@@ -4,6 +4,11 @@
 //! later [`Effect::Send`] or [`Effect::Reply`] of the same or a later step leaves,
 //! except one that says it need not wait ([`Effect::Reply::waits`]) and whose step read
 //! no row that is still pending. A whole turn's writes may be one batch with one sync.
+//!
+//! A driver may let a [`Effect::Send`] overtake writes of *earlier* steps only if its own step
+//! wrote nothing and read no pending row, and the message claims nothing that those writes hold:
+//! a question, but no acknowledgement, entry, outcome of a write, or vote. A ballot claims the
+//! clock's bound ([`crate::layout::CLOCK`]). Drivers that hold back every send are right too.
 
 use std::time::Duration;
 

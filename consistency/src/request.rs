@@ -251,11 +251,15 @@ pub enum Reason {
     Damaged,
     /// This node holds no replica of the key and knows none that answers.
     NotHere,
+    /// This node's disk is full or failed.
+    StoreFailed,
+    /// This node is stopping.
+    ShuttingDown,
 }
 
 impl Reason {
     /// All of them: the documented catalogue.
-    pub const ALL: [Reason; 16] = [
+    pub const ALL: [Reason; 18] = [
         Reason::UnknownKeyspace,
         Reason::WrongType,
         Reason::LevelNotSupported,
@@ -272,6 +276,8 @@ impl Reason {
         Reason::ClockOutOfBounds,
         Reason::Damaged,
         Reason::NotHere,
+        Reason::StoreFailed,
+        Reason::ShuttingDown,
     ];
 
     /// The stable name clients see.
@@ -293,6 +299,8 @@ impl Reason {
             Reason::ClockOutOfBounds => "CLOCK_OUT_OF_BOUNDS",
             Reason::Damaged => "DAMAGED",
             Reason::NotHere => "NOT_HERE",
+            Reason::StoreFailed => "STORE_FAILED",
+            Reason::ShuttingDown => "SHUTTING_DOWN",
         }
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! What leaves when:
 //! * a reply that need not wait, of a step that read nothing pending: at once;
-//! * a message that is no vote, of a step that neither wrote nor read anything pending: at once;
+//! * a message of a step that neither wrote nor read anything pending, when nothing is under way or when it claims
+//!   nothing that is (`claim`): at once;
 //! * everything else: in order, after its group's one atomic batch and one sync; votes also after the
 //!   small sequence file holds the group's store sequence. What the node says to itself takes the same way.
 //!
@@ -19,21 +20,26 @@
 //!   what they show may not survive.
 //! * A full disk is tried again every [`DISK_FULL_RETRY`](crate::limits::DISK_FULL_RETRY). When there is space a new replica is opened from
 //!   the store under a fresh start number, as after a restart.
+//! * A read that fails ends the life too, with nothing of its step carried out: the core can not tell it from
+//!   damage, which would cost the vote. When the system was only short of files or memory it is tried again the
+//!   same way.
 //! * Any other failure lasts until the node is restarted: after a failed sync nobody can tell what the disk holds.
 
+mod claim;
 mod clock;
 mod failure;
 mod group;
 mod mailbox;
+mod mutant;
 mod pipeline;
 mod turns;
 mod wanted;
 
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::{fmt, io};
 
 use hansa_consistency::clock::Now;
 use hansa_consistency::effect::Note;
@@ -45,9 +51,10 @@ use hansa_consistency::request::{Applied, Reason, Refusal, Reply, Request};
 use tokio::sync::{oneshot, watch};
 
 use self::mailbox::{Mail, Mailbox, Refused};
+use self::mutant::DiskRules;
 use self::pipeline::{Pipeline, Progress, Surroundings};
 use self::turns::Turns;
-use crate::limits::MAILBOX_EVENTS_MAX;
+use crate::limits::{MAILBOX_PEER_BYTES_MAX, MAILBOX_REQUEST_BYTES_MAX};
 use crate::store::Store;
 use crate::store::overlay::{Overlay, Pending};
 use crate::store::sequence::SequenceFile;
@@ -92,7 +99,8 @@ pub enum Condition {
     Serving,
     /// The disk is full: eventual reads only, until there is space.
     DiskFull,
-    /// The disk failed: eventual reads only, until the node is restarted.
+    /// The disk failed: eventual reads only, until the node is restarted, or for as long as the system is
+    /// short of files or memory.
     DiskFailed(Arc<str>),
 }
 
@@ -137,7 +145,12 @@ pub struct Stuck;
 /// # Errors
 /// The system refused a thread.
 pub fn start(parts: Parts) -> io::Result<Driver> {
-    let mailbox = Arc::new(Mailbox::new(MAILBOX_EVENTS_MAX));
+    start_with(parts, DiskRules::default())
+}
+
+fn start_with(parts: Parts, rules: DiskRules) -> io::Result<Driver> {
+    let mailbox = Mailbox::new(MAILBOX_REQUEST_BYTES_MAX, MAILBOX_PEER_BYTES_MAX);
+    let mailbox = Arc::new(mailbox);
     let progress = Arc::<Progress>::default();
     let around = Surroundings {
         node: parts.config.node,
@@ -146,6 +159,7 @@ pub fn start(parts: Parts) -> io::Result<Driver> {
         progress: Arc::clone(&progress),
         outbound: parts.outbound,
         observer: parts.observer,
+        rules,
     };
     let (status, status_seen) = watch::channel(Arc::new(parts.replica.status(now())));
     let (condition, condition_seen) = watch::channel(Condition::Serving);
@@ -254,8 +268,8 @@ impl DriverHandle {
     /// future cancels the request: what was begun may still take effect.
     ///
     /// # Errors
-    /// The core's refusal; [`Reason::Overloaded`] at once when too many requests wait, when the disk is
-    /// full or when the node stops; [`Reason::AwaitingReadmission`] when the disk has failed.
+    /// The core's refusal; [`Reason::Overloaded`] at once when too many requests wait,
+    /// [`Reason::StoreFailed`] when the disk is full or has failed, [`Reason::ShuttingDown`] when the node stops.
     pub async fn request(&self, request: Request) -> Result<Reply, Refusal> {
         let id = OpId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let read = request.command.is_read();
@@ -283,9 +297,10 @@ impl DriverHandle {
         })
     }
 
-    /// Hands in a message of a peer. Waits while the driver has too many, so that the sender is slowed down.
-    pub async fn received(&self, envelope: Envelope) {
-        self.mailbox.received(envelope).await;
+    /// Hands in a message of a peer, `bytes` long on the wire. Waits while too much waits for the driver, so that
+    /// the sender is slowed down.
+    pub async fn received(&self, envelope: Envelope, bytes: usize) {
+        self.mailbox.received(envelope, bytes).await;
     }
 
     /// A stream to a peer stands.
@@ -323,21 +338,31 @@ impl DriverHandle {
     /// Dropping the future ends that after the row it is at.
     ///
     /// # Errors
-    /// [`Reason::Damaged`] when the shard can not be read to its end.
+    /// [`Reason::Damaged`] when a record of the shard is damaged, [`Reason::StoreFailed`] when the shard can not
+    /// be read for another cause, [`Reason::ShuttingDown`].
     pub async fn digest(&self, shard: ShardId) -> Result<u128, Refusal> {
         let store = self.store.upgrade().ok_or_else(|| stopping(Applied::No))?;
         let waiting = Arc::new(());
         let by = Arc::downgrade(&waiting);
-        let read = move || {
-            let view = store.snapshot().map_err(|error| error.to_string())?;
-            let nothing = Pending::default();
-            let reader = &Overlay::new(&*view, &nothing);
-            digest(&wanted::Wanted { reader, by }, shard).map_err(|error| error.to_string())
+        let refusal = |reason| {
+            move |error: &dyn fmt::Display| Refusal::not_applied(reason, error.to_string())
         };
-        let failed = |message| Refusal::not_applied(Reason::Damaged, message);
+        let read = move || {
+            let failed = refusal(Reason::StoreFailed);
+            let view = store.snapshot().map_err(|error| failed(&error))?;
+            let nothing = Pending::default();
+            let overlay = Overlay::new(&*view, &nothing);
+            let reader = &overlay;
+            digest(&wanted::Wanted { reader, by }, shard).map_err(|damaged| {
+                match overlay.take_failure() {
+                    Some(error) => failed(&error),
+                    None => refusal(Reason::Damaged)(&damaged),
+                }
+            })
+        };
         let result = match tokio::task::spawn_blocking(read).await {
-            Ok(result) => result.map_err(failed),
-            Err(error) => Err(failed(error.to_string())),
+            Ok(result) => result,
+            Err(error) => Err(refusal(Reason::StoreFailed)(&error)),
         };
         drop(waiting);
         result
@@ -351,12 +376,15 @@ impl DriverHandle {
 
 /// The refusal of a request that meets the end of the driver.
 fn stopping(applied: Applied) -> Refusal {
+    let message = match applied {
+        Applied::No => "this node is stopping: ask another node",
+        Applied::Maybe => {
+            "this node is stopping: read elsewhere, or retry with the same request id"
+        }
+    };
     Refusal {
         applied,
-        ..Refusal::not_applied(
-            Reason::Overloaded,
-            "this node is stopping: ask another node",
-        )
+        ..Refusal::not_applied(Reason::ShuttingDown, message)
     }
 }
 

@@ -124,8 +124,15 @@ pub const GROUP_BYTES_MAX: usize = 16 << 20;
 /// How often a full disk is tried again.
 pub const DISK_FULL_RETRY: Duration = Duration::from_secs(1);
 
-/// Events waiting for the driver; more requests are refused as overloaded, peer messages wait unread.
-pub const MAILBOX_EVENTS_MAX: usize = 16_384;
+/// Bytes of requests waiting for the driver, about; more requests are refused as overloaded. Behind a disk that
+/// hangs everything waits, and values are up to a mebibyte.
+pub const MAILBOX_REQUEST_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of peer messages waiting for the driver, about; the links of further ones are not read meanwhile.
+pub const MAILBOX_PEER_BYTES_MAX: usize = 64 << 20;
+
+/// What one waiting request or message counts beside its payload, bytes: it bounds their number to 16 384 each.
+pub const MAILBOX_EVENT_BYTES: usize = 4096;
 
 /// Groups handed to the commit thread and not yet synced.
 pub const GROUPS_IN_FLIGHT_MAX: usize = 2;

@@ -15,6 +15,7 @@
 //! | a damaged record, a store that does not open, or one behind its sequence file | refused, naming the way out; with `rebuild` put aside, and then as above |
 //! | a store without its identity | refused; with `rebuild` as above |
 //! | somebody else's directory, another engine's or a newer format | refused, always |
+//! | a path or a record the system does not let it look at | refused, always |
 //!
 //! A node that lost data stays so over restarts: its identity says it until it is readmitted.
 
@@ -22,8 +23,12 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
+use hansa_consistency::codec::{DecodeError, Decoder, FORMAT};
 use hansa_consistency::key::NodeId;
+use hansa_consistency::port::Family;
 use hansa_consistency::replica::{self, Config, Opened, Replica};
 use hansa_consistency::rules::Rules;
 
@@ -32,7 +37,7 @@ use crate::identity::{Identity, IdentityError, fresh_incarnation};
 use crate::settings::Names;
 use crate::store::overlay::{Overlay, Pending};
 use crate::store::sequence::{SequenceError, SequenceFile};
-use crate::store::verify::verify;
+use crate::store::verify::{Unverified, verify};
 use crate::store::{self, Engine, Options, Store, StoreError};
 
 /// What is to be opened.
@@ -98,6 +103,25 @@ pub enum OpenError {
     /// The sequence file can not be read, and rebuilding is not the way out.
     #[error(transparent)]
     Sequence(#[from] SequenceError),
+    /// It can not be told what is there. A loss must not be concluded from that.
+    #[error("it can not be told whether {} is there: {source}; the node does not serve, and nothing was changed. Way out: let the user it runs as into that path (owner and mode of every directory on the way), or mend the disk, and start it again", path.display())]
+    Unseen {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system does not let the data be read. That says nothing against the data.
+    #[error("the data in {} can not be read: {source}; the node does not serve, and nothing was changed. Way out: give the user it runs as access to every file in there, raise its limits of open files and memory, or make space, and start it again", dir.display())]
+    Unread {
+        /// The data directory.
+        dir: PathBuf,
+        /// What was refused.
+        source: StoreError,
+    },
+    /// It was told to stop before it was done.
+    #[error("the node was stopped while it looked at its data; nothing was changed")]
+    Stopped,
     /// The topology does not name the node.
     #[error(transparent)]
     Topology(replica::OpenError),
@@ -121,22 +145,33 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenEr
     }
 }
 
+/// Whether something is there.
+fn exists(path: &Path) -> Result<bool, OpenError> {
+    path.try_exists().map_err(|source| OpenError::Unseen {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// Looks at the disk, and opens the replica over it. Counts a start, durably, before anything is opened.
-/// Reads the whole store: takes time in proportion to the data, and blocks.
+/// Reads the whole store: takes time in proportion to the data, and blocks. Once `stop` is set it ends soon, but
+/// for the engine's own recovery, with [`OpenError::Stopped`].
 ///
 /// # Errors
 /// See [`OpenError`]. But for the start number and what the engine's own recovery does, nothing was changed.
-pub fn open(plan: Plan<'_>) -> Result<Node, OpenError> {
+pub fn open(plan: Plan<'_>, stop: &AtomicBool) -> Result<Node, OpenError> {
     fs::create_dir_all(plan.dir).map_err(io_error("making the data directory", plan.dir))?;
     let lock = lock(plan.dir)?;
     let mut identity = identify(plan)?;
     let path = plan.identity_path();
     identity.begin_start(&path)?;
     let found = match identity.prepared {
-        true => look(plan, &identity),
+        true => look(plan, &identity, stop),
         false => Err(Look::Missing),
     };
     let (store, sequence, replica) = match found {
+        // Also when there is nothing to look at: what would follow changes things.
+        _ if stop.load(Ordering::Relaxed) => return Err(OpenError::Stopped),
         Ok(found) => found,
         Err(Look::Refused(error)) => return Err(error),
         Err(Look::Missing) => {
@@ -238,7 +273,7 @@ fn identify(plan: Plan<'_>) -> Result<Identity, OpenError> {
         return Ok(identity);
     }
     let first = Identity::first(cluster_id, node, layout);
-    let used = plan.store_path().exists() || plan.sequence_path().exists();
+    let used = exists(&plan.store_path())? || exists(&plan.sequence_path())?;
     match (used, plan.rebuild) {
         (false, _) => Ok(first),
         (true, true) => Ok(after_loss(first)),
@@ -266,35 +301,43 @@ enum Look {
     Refused(OpenError),
 }
 
+impl<E: Into<OpenError>> From<E> for Look {
+    fn from(error: E) -> Look {
+        Look::Refused(error.into())
+    }
+}
+
 type Found = (Arc<dyn Store>, SequenceFile, Replica);
 
 /// Opens the store of an earlier start and checks everything in it.
-fn look(plan: Plan<'_>, identity: &Identity) -> Result<Found, Look> {
-    let exists = plan.store_path().join("current").exists();
+fn look(plan: Plan<'_>, identity: &Identity, stop: &AtomicBool) -> Result<Found, Look> {
+    let exists = exists(&plan.store_path().join("current"))?;
     if exists && plan.engine == Engine::Memory {
-        return Err(Look::Refused(
-            StoreError::WrongEngine {
-                dir: plan.store_path(),
-                found: "on disk".to_owned(),
-                wanted: plan.engine,
-            }
-            .into(),
-        ));
+        return Err(StoreError::WrongEngine {
+            dir: plan.store_path(),
+            found: "on disk".to_owned(),
+            wanted: plan.engine,
+        }
+        .into());
     }
     if !exists {
         return Err(Look::Missing);
     }
-    let store = open_store(plan).map_err(|error| match is_damage(&error) {
+    let store = open_store(plan).map_err(|error| match error.condemns() {
         true => Look::Damaged(error.to_string()),
-        false => Look::Refused(error.into()),
+        false => refused(plan, error).into(),
     })?;
     // What an engine recovered after a kill may be in the page cache only.
-    store.sync().map_err(|error| Look::Refused(error.into()))?;
+    store.sync()?;
     let sequence = SequenceFile::open(&plan.sequence_path()).map_err(|error| match error {
         SequenceError::Missing | SequenceError::Damaged => Look::Damaged(error.to_string()),
-        error => Look::Refused(error.into()),
+        error => error.into(),
     })?;
-    verify(&*store).map_err(|failed| Look::Damaged(failed.to_string()))?;
+    verify(&*store, stop, &known_format).map_err(|unverified| match unverified {
+        Unverified::Failed(failed) => Look::Damaged(failed.to_string()),
+        Unverified::Refused(error) => refused(plan, error).into(),
+        Unverified::Stopped => OpenError::Stopped.into(),
+    })?;
     let replica = open_replica(plan, identity, &*store)?;
     if replica.store_sequence() < sequence.current() {
         return Err(Look::Damaged(format!(
@@ -306,19 +349,27 @@ fn look(plan: Plan<'_>, identity: &Identity) -> Result<Found, Look> {
     Ok((store, sequence, replica))
 }
 
-/// Whether an engine that does not open has damaged files, rather than a system that refuses it something.
-/// Engines run into files that are cut off or gone as ordinary errors of reading.
-fn is_damage(error: &StoreError) -> bool {
+/// Refuses a record of a later version of the core by name: the core itself could only call it damaged.
+fn known_format(family: Family, value: &Bytes) -> Result<(), StoreError> {
+    match Decoder::record(value) {
+        Err(DecodeError::NewerFormat { found }) => Err(StoreError::NewerFormat {
+            what: format!("the content of a record of family {}", family.name()),
+            found: found.into(),
+            known: FORMAT.into(),
+        }),
+        // What is malformed is met where it is decoded.
+        _ => Ok(()),
+    }
+}
+
+/// Why a store that is not damaged is not served.
+fn refused(plan: Plan<'_>, error: StoreError) -> OpenError {
     match error {
-        StoreError::Damaged(_) | StoreError::Broken { .. } | StoreError::NotAStore { .. } => true,
-        StoreError::Io { source, .. } => matches!(
-            source.kind(),
-            io::ErrorKind::InvalidInput
-                | io::ErrorKind::InvalidData
-                | io::ErrorKind::UnexpectedEof
-                | io::ErrorKind::NotFound
-        ),
-        _ => false,
+        StoreError::Io { .. } => OpenError::Unread {
+            dir: plan.dir.to_owned(),
+            source: error,
+        },
+        error => OpenError::Store(error),
     }
 }
 
@@ -337,9 +388,10 @@ fn open_replica(plan: Plan<'_>, identity: &Identity, store: &dyn Store) -> Resul
         driver::now(),
         &overlay,
     );
-    replica.map_err(|error| match error {
-        replica::OpenError::Damaged(damaged) => Look::Damaged(damaged.to_string()),
-        error => Look::Refused(OpenError::Topology(error)),
+    replica.map_err(|error| match (overlay.take_failure(), error) {
+        (Some(error), _) => refused(plan, error).into(),
+        (None, replica::OpenError::Damaged(damaged)) => Look::Damaged(damaged.to_string()),
+        (None, error) => OpenError::Topology(error).into(),
     })
 }
 
@@ -377,7 +429,7 @@ fn put_aside(plan: Plan<'_>, start: u64) -> Result<(), OpenError> {
         ("sequence", plan.sequence_path()),
     ] {
         // Beside a store in memory the sequence file alone is nothing worth keeping.
-        if !path.exists() || plan.engine == Engine::Memory {
+        if !exists(&path)? || plan.engine == Engine::Memory {
             continue;
         }
         fs::create_dir_all(&aside).map_err(io_error("making the quarantine", &aside))?;

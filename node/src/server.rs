@@ -20,6 +20,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hansa_consistency::key::NodeId;
@@ -158,7 +159,11 @@ pub async fn serve_on(
     let me = names
         .node(&settings.node)
         .ok_or(ServeError::Ended("the topology"))?;
-    let node = look_at_disk(&settings, &names, me).await?;
+    tokio::pin!(shutdown);
+    let Some(node) = look_at_disk(&settings, &names, me, shutdown.as_mut()).await? else {
+        tracing::info!(node = settings.node, "stopped before it served");
+        return Ok(());
+    };
     // In this order: whatever ends this function early, connections go first and the lock goes last.
     let lock = node.lock;
     let opened = node.opened;
@@ -214,26 +219,41 @@ pub async fn serve_on(
     failed.map_or(Ok(()), |part| Err(ServeError::Ended(part)))
 }
 
-/// Opens the data directory on a thread that may block: all data is read.
+/// Opens the data directory on a thread that may block: all data is read. `None` when the shutdown came first.
 async fn look_at_disk(
     settings: &Settings,
     names: &Arc<Names>,
     me: NodeId,
-) -> Result<Node, ServeError> {
+    shutdown: impl Future<Output = ()>,
+) -> Result<Option<Node>, ServeError> {
     let (dir, engine, rebuild) = (settings.data_dir.clone(), settings.engine, settings.rebuild);
     let names = Arc::clone(names);
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stop);
     let look = move || {
-        open::open(Plan {
+        let plan = Plan {
             dir: &dir,
             engine,
             options: Options::default(),
             names: &names,
             node: me,
             rebuild,
-        })
+        };
+        open::open(plan, &told)
     };
-    match tokio::task::spawn_blocking(look).await {
-        Ok(opened) => Ok(opened?),
+    let mut looking = tokio::task::spawn_blocking(look);
+    let looked = tokio::select! {
+        looked = &mut looking => looked,
+        () = shutdown => {
+            stop.store(true, Ordering::Relaxed);
+            // Waited for: when this function returns the directory is free.
+            looking.await
+        }
+    };
+    let stopped = stop.load(Ordering::Relaxed);
+    match looked {
+        Ok(Err(OpenError::Stopped)) => Ok(None),
+        Ok(opened) => Ok(opened.map(|node| (!stopped).then_some(node))?),
         Err(error) => Err(start_error("opening the data directory")(error.into())),
     }
 }

@@ -106,6 +106,9 @@ pub trait View: Send + Sync {
 }
 
 /// The store of one node. One thread applies and syncs; any thread reads.
+///
+/// [`Store::checkpoint`], [`Store::maintain`] and [`Store::stats`] are part of what an engine must offer and are
+/// held by the conformance suite; the node calls none of them yet, as it neither backs up nor collects anything.
 pub trait Store: View + 'static {
     /// Which engine this is.
     fn engine(&self) -> Engine;
@@ -124,6 +127,12 @@ pub trait Store: View + 'static {
     /// Nothing was applied: [`StoreError::Poisoned`], [`StoreError::Full`], [`StoreError::KeyLength`],
     /// [`StoreError::ValueTooLong`]. Any other error leaves the outcome open and poisons the store.
     fn apply(&self, batch: &[Write]) -> Result<(), StoreError>;
+
+    /// Whether there is space for a batch of `bytes` beside the reserve. Writes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`]; [`StoreError::Io`] when the system does not tell.
+    fn room_for(&self, bytes: u64) -> Result<(), StoreError>;
 
     /// Returns when everything applied before the call is on stable storage. Blocks for as long as the
     /// disk takes.

@@ -13,33 +13,52 @@ use super::mailbox::Answerer;
 pub(super) struct Failure {
     /// Which life of the replica it ends.
     pub(super) life: u64,
-    /// When the disk is full: the first group of which surely nothing was applied, nor of any later one.
+    /// When that is known: the first group of which surely nothing was applied, nor of any later one.
     pub(super) nothing_from: Option<u64>,
-    /// What failed.
+    /// What it was.
+    pub(super) trouble: Trouble,
+    /// What failed, in the words of whoever failed.
     pub(super) cause: Arc<str>,
 }
 
+/// What is the matter with the disk, and so for how long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Trouble {
+    /// A batch was refused for want of space: until there is space.
+    Full,
+    /// A read failed for want of files, memory or space: until it works again.
+    Short,
+    /// A sync, a write or a read failed otherwise: until the node is restarted.
+    Failed,
+}
+
 impl Failure {
-    /// Whether the node may take writes again by itself, once there is space.
-    pub(super) fn is_full_disk(&self) -> bool {
-        self.nothing_from.is_some()
+    /// Whether the node may take writes again by itself.
+    pub(super) fn may_pass(&self) -> bool {
+        self.trouble != Trouble::Failed
     }
 
     /// The refusal of a request that can not be served because of this.
     pub(super) fn refusal(&self, applied: Applied) -> Refusal {
-        let (reason, what) = match self.is_full_disk() {
-            true => (
-                Reason::Overloaded,
-                "this node's disk is full; it takes writes again when there is space: ask another node",
-            ),
-            false => (
-                Reason::AwaitingReadmission,
-                "this node's disk failed; it takes no writes and gives no votes until it is restarted: ask another node",
-            ),
+        let what = match self.trouble {
+            Trouble::Full => "is full; it takes writes again when there is space",
+            Trouble::Short => {
+                "can not be read for want of files, memory or space; it goes on when it can"
+            }
+            Trouble::Failed => {
+                "failed; it takes no writes and gives no votes until it is restarted"
+            }
+        };
+        let then = match applied {
+            Applied::No => "ask another node",
+            Applied::Maybe => "read, or retry with the same request id",
         };
         Refusal {
             applied,
-            ..Refusal::not_applied(reason, what)
+            ..Refusal::not_applied(
+                Reason::StoreFailed,
+                format!("this node's disk {what}: {then}"),
+            )
         }
     }
 }
@@ -96,6 +115,7 @@ mod tests {
         let failure = Failure {
             life: 0,
             nothing_from,
+            trouble: Trouble::Full,
             cause: "a test".into(),
         };
         Open {

@@ -1,20 +1,23 @@
 //! Where events wait for the driver's thread.
 //!
-//! Two kinds are bounded: requests (one more is refused at once) and messages of peers (their link waits,
-//! and with it the sender). Everything else is bounded by what causes it: one cancellation per request,
+//! Two kinds are bounded, by bytes: requests (one more is refused at once) and messages of peers (their link
+//! waits, and with it the sender). Everything else is bounded by what causes it: one cancellation per request,
 //! one report per group.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hansa_consistency::event::Event;
 use hansa_consistency::key::OpId;
 use hansa_consistency::message::Envelope;
-use hansa_consistency::request::{Refusal, Reply, Request};
+use hansa_consistency::register::Expect;
+use hansa_consistency::request::{Command, Refusal, Reply, Request};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::failure::Failure;
+use crate::limits::MAILBOX_EVENT_BYTES;
 
 /// Where the outcome of a request goes.
 pub(super) type Answerer = oneshot::Sender<Result<Reply, Refusal>>;
@@ -29,7 +32,11 @@ pub(super) enum Mail {
         answerer: Answerer,
     },
     /// A peer says something.
-    Received(Envelope),
+    Received {
+        envelope: Envelope,
+        /// How much of the room it takes.
+        room: u32,
+    },
     /// Anything else the core is told as it is.
     Event(Event),
     /// A group could not be made durable.
@@ -47,32 +54,58 @@ pub(super) enum Refused {
     Closed,
 }
 
+/// What a waiting request takes, bytes, about.
+fn weight(request: &Request) -> usize {
+    let row = request.command.row();
+    let payload = match &request.command {
+        Command::Put(_, value) => value.len(),
+        Command::CompareAndSet(_, expected, value) => {
+            let expected = match expected {
+                Expect::Absent => 0,
+                Expect::Etag(bytes) | Expect::Value(bytes) => bytes.len(),
+            };
+            expected + value.as_ref().map_or(0, Bytes::len)
+        }
+        Command::Scan(scan) => scan.from.len() + scan.to.len(),
+        Command::Get(_)
+        | Command::Delete(_)
+        | Command::Increment(..)
+        | Command::AddElement(_)
+        | Command::RemoveElement(_) => 0,
+    };
+    MAILBOX_EVENT_BYTES + row.map_or(0, |row| row.as_bytes().len()) + payload
+}
+
 /// The queue between the node's tasks and the driver's thread.
 #[derive(Debug)]
 pub(super) struct Mailbox {
     inner: Mutex<Inner>,
     wake: Condvar,
-    /// Room for messages of peers.
+    /// Room for messages of peers, bytes.
     room: Semaphore,
-    requests_max: usize,
+    room_max: u32,
+    request_bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     mail: VecDeque<Mail>,
-    requests: usize,
+    /// Of the requests in it.
+    request_bytes: usize,
     poked: bool,
     closed: bool,
 }
 
 impl Mailbox {
-    /// Room for `each` requests, and for as many messages of peers.
-    pub(super) fn new(each: usize) -> Mailbox {
+    /// Room for so many bytes of requests, and of messages of peers.
+    pub(super) fn new(request_bytes_max: usize, peer_bytes_max: usize) -> Mailbox {
+        let room_max = u32::try_from(peer_bytes_max).unwrap_or(u32::MAX);
         Mailbox {
             inner: Mutex::default(),
             wake: Condvar::new(),
-            room: Semaphore::new(each),
-            requests_max: each,
+            room: Semaphore::new(room_max as usize),
+            room_max,
+            request_bytes_max,
         }
     }
 
@@ -92,10 +125,11 @@ impl Mailbox {
         if inner.closed {
             return Err(Refused::Closed);
         }
-        if inner.requests >= self.requests_max {
+        let bytes = weight(&request);
+        if inner.request_bytes + bytes > self.request_bytes_max {
             return Err(Refused::Full);
         }
-        inner.requests += 1;
+        inner.request_bytes += bytes;
         inner.mail.push_back(Mail::Request {
             id,
             request,
@@ -106,12 +140,14 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Takes a message of a peer, waiting for room.
-    pub(super) async fn received(&self, envelope: Envelope) {
+    /// Takes a message of a peer, `bytes` long, waiting for room. One that is too long for all the room takes all.
+    pub(super) async fn received(&self, envelope: Envelope, bytes: usize) {
+        let bytes = bytes.saturating_add(MAILBOX_EVENT_BYTES);
+        let room = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.room_max);
         // An error means the semaphore is closed: the driver has ended, and the message is lost with it.
-        if let Ok(permit) = self.room.acquire().await {
+        if let Ok(permit) = self.room.acquire_many(room).await {
             permit.forget();
-            self.put(Mail::Received(envelope));
+            self.put(Mail::Received { envelope, room });
         }
     }
 
@@ -148,7 +184,7 @@ impl Mailbox {
         };
         let Inner {
             mail,
-            requests,
+            request_bytes,
             poked,
             ..
         } = &mut *inner;
@@ -157,8 +193,8 @@ impl Mailbox {
         let mut received = 0;
         for mail in mail.drain(..count) {
             match &mail {
-                Mail::Request { .. } => *requests -= 1,
-                Mail::Received(_) => received += 1,
+                Mail::Request { request, .. } => *request_bytes -= weight(request),
+                Mail::Received { room, .. } => received += *room as usize,
                 _ => {}
             }
             into.push_back(mail);
@@ -180,9 +216,15 @@ impl Mailbox {
 mod tests {
     use std::sync::Arc;
 
-    use hansa_consistency::key::NodeId;
+    use hansa_consistency::clock::Hlc;
+    use hansa_consistency::key::{ClusterId, KeyspaceId, NodeId, Row};
+    use hansa_consistency::message::Message;
+    use hansa_consistency::request::Level;
+    use hansa_consistency::session::Context;
 
     use super::*;
+
+    const ROOM: usize = 16 * MAILBOX_EVENT_BYTES;
 
     fn link_up(node: u16) -> Mail {
         Mail::Event(Event::LinkUp(NodeId(node)))
@@ -190,7 +232,7 @@ mod tests {
 
     #[test]
     fn mail_comes_out_in_order_and_in_bounded_turns() {
-        let mailbox = Mailbox::new(4);
+        let mailbox = Mailbox::new(ROOM, ROOM);
         (0..5).for_each(|node| mailbox.put(link_up(node)));
         let mut taken = VecDeque::new();
         mailbox.take(&mut taken, 3, None);
@@ -208,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_poke_ends_the_wait_of_a_full_driver_and_mail_does_not() {
-        let mailbox = Arc::new(Mailbox::new(4));
+        let mailbox = Arc::new(Mailbox::new(ROOM, ROOM));
         mailbox.put(link_up(0));
         let mut taken = VecDeque::new();
         mailbox.take(&mut taken, 0, Some(Duration::from_millis(1)));
@@ -222,10 +264,71 @@ mod tests {
 
     #[test]
     fn a_closed_mailbox_takes_nothing() {
-        let mailbox = Mailbox::new(4);
+        let mailbox = Mailbox::new(ROOM, ROOM);
         mailbox.put(link_up(0));
         assert_eq!(mailbox.close().len(), 1);
         mailbox.put(link_up(1));
         assert_eq!(mailbox.close().len(), 0);
+    }
+
+    fn put(bytes: usize) -> Request {
+        let row = Row::new(KeyspaceId(0), 1, b"key", b"", None).unwrap();
+        Request {
+            command: Command::Put(row, vec![0; bytes].into()),
+            level: Level::Eventual,
+            context: Context::new(),
+            request_id: None,
+            retry_of: None,
+            ack_regions: 0,
+            deadline: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn requests_are_refused_by_their_bytes_until_some_are_taken() {
+        let mailbox = Mailbox::new(ROOM, ROOM);
+        let ask = |bytes| {
+            let (answerer, _) = oneshot::channel();
+            mailbox.request(OpId(1), put(bytes), answerer)
+        };
+        ask(ROOM / 2).unwrap();
+        assert_eq!(ask(ROOM / 2), Err(Refused::Full));
+        let small = (0..).take_while(|_| ask(0).is_ok()).count();
+        assert!((1..ROOM / 2 / MAILBOX_EVENT_BYTES).contains(&small));
+        let mut taken = VecDeque::new();
+        mailbox.take(&mut taken, 1, None);
+        ask(ROOM / 2).unwrap();
+        mailbox.take(&mut taken, usize::MAX, None);
+        assert_eq!(mailbox.lock().request_bytes, 0);
+    }
+
+    #[tokio::test]
+    async fn a_peer_waits_by_its_bytes_until_some_are_taken() {
+        let mailbox = Mailbox::new(ROOM, ROOM);
+        let envelope = Envelope {
+            cluster: ClusterId(1),
+            from: NodeId(1),
+            start: 1,
+            incarnation: 1,
+            store_sequence: 0,
+            hlc: Hlc::ZERO,
+            message: Message::StartAsk,
+        };
+        let mut taken = VecDeque::new();
+        // Also one that is longer than all the room gets in, alone.
+        for (bytes, must_wait) in [(ROOM / 2, false), (ROOM * 2, true), (ROOM / 2, true)] {
+            let next = mailbox.received(envelope.clone(), bytes);
+            let mut next = std::pin::pin!(next);
+            let patience = Duration::from_millis(20);
+            let waits = tokio::time::timeout(patience, next.as_mut()).await.is_err();
+            assert_eq!(waits, must_wait);
+            if waits {
+                mailbox.take(&mut taken, 1, None);
+                next.await;
+            }
+        }
+        mailbox.take(&mut taken, 1, None);
+        assert_eq!(taken.len(), 3);
+        assert_eq!(mailbox.room.available_permits(), ROOM);
     }
 }

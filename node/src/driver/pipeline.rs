@@ -18,9 +18,10 @@ use std::time::Instant;
 use hansa_consistency::event::Event;
 use hansa_consistency::key::NodeId;
 
-use super::failure::Failure;
+use super::failure::{Failure, Trouble};
 use super::group::{Group, Say};
 use super::mailbox::{Mail, Mailbox};
+use super::mutant::{DiskMutant, DiskRules};
 use super::{GroupStats, Observer, Outbound};
 use crate::limits::{GROUPS_IN_FLIGHT_MAX, SEQUENCE_SYNC_INTERVAL};
 use crate::store::sequence::SequenceFile;
@@ -79,6 +80,7 @@ pub(super) struct Surroundings {
     pub(super) progress: Arc<Progress>,
     pub(super) outbound: Arc<dyn Outbound>,
     pub(super) observer: Arc<dyn Observer>,
+    pub(super) rules: DiskRules,
 }
 
 /// The way of a group to the disk and out.
@@ -162,7 +164,9 @@ fn commit(around: &Surroundings, groups: &Receiver<Group>, next: &SyncSender<Gro
 fn make_durable(around: &Surroundings, group: &Group) -> Result<(), StoreError> {
     let begun = Instant::now();
     around.store.apply(&group.writes)?;
-    around.store.sync()?;
+    if !around.rules.broken(DiskMutant::SyncSkipped) {
+        around.store.sync()?;
+    }
     around.observer.group(&GroupStats {
         events: group.events,
         writes: group.writes.len(),
@@ -173,9 +177,14 @@ fn make_durable(around: &Surroundings, group: &Group) -> Result<(), StoreError> 
 }
 
 fn failure(group: &Group, error: &StoreError) -> Failure {
+    let full = matches!(error, StoreError::Full { .. });
     Failure {
         life: group.life,
-        nothing_from: matches!(error, StoreError::Full { .. }).then_some(group.number),
+        nothing_from: full.then_some(group.number),
+        trouble: match full {
+            true => Trouble::Full,
+            false => Trouble::Failed,
+        },
         cause: error.to_string().into(),
     }
 }
@@ -217,13 +226,14 @@ impl Release {
         group.failed = group.failed.take().or_else(failed_before);
         if group.failed.is_none() {
             self.newest = self.newest.max(group.sequence.unwrap_or(0));
-            if group.votes {
+            if group.votes && !self.around.rules.broken(DiskMutant::SequenceNotSynced) {
                 let written = self.write_sequence();
                 let around = &self.around;
                 group.failed = written.err().map(|cause| {
                     let failure = Failure {
                         life: group.life,
                         nothing_from: None,
+                        trouble: Trouble::Failed,
                         cause,
                     };
                     around.progress.fail(failure, &around.mailbox)

@@ -1,6 +1,7 @@
 //! The driver over one node that is a whole cluster, with a store whose disk obeys the test.
 
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Condvar;
 use std::sync::Mutex;
@@ -16,6 +17,7 @@ use hansa_consistency::topology::{Keyspace, Mixing, Topology, ValueType};
 use tempfile::TempDir;
 
 use super::*;
+use crate::limits::{DISK_FULL_RETRY, GROUP_BYTES_MAX, STATUS_INTERVAL};
 use crate::store::{self, Engine, Options, Stats, StoreError, View, VisitEach};
 
 /// What the disk does.
@@ -23,13 +25,18 @@ use crate::store::{self, Engine, Options, Stats, StoreError, View, VisitEach};
 enum Disk {
     Works,
     Hangs,
-    Full,
+    /// So many bytes are left beside the reserve.
+    Full(u64),
     FailsToSync,
+    /// Reads fail with this error number.
+    FailsToRead(i32),
 }
 
 /// A store on a disk that does what it is told.
 struct TestStore {
     inner: Arc<dyn Store>,
+    /// What a power cut leaves.
+    durable: Mutex<Box<dyn View>>,
     disk: Mutex<Disk>,
     changed: Condvar,
     syncs: AtomicUsize,
@@ -39,6 +46,7 @@ impl TestStore {
     fn new() -> Arc<TestStore> {
         let inner = store::open(Engine::Memory, Path::new(""), Options::default()).unwrap();
         Arc::new(TestStore {
+            durable: Mutex::new(inner.snapshot().unwrap()),
             inner,
             disk: Mutex::new(Disk::Works),
             changed: Condvar::new(),
@@ -51,13 +59,44 @@ impl TestStore {
         self.changed.notify_all();
     }
 
+    /// The store after a power cut: what was applied and not synced is gone.
+    fn after_power_cut(&self) -> Arc<TestStore> {
+        let left = TestStore::new();
+        let durable = self.durable.lock().unwrap();
+        for family in Family::ALL {
+            let copied = durable.scan(family, b"", None, &mut |key, value| {
+                let write = Write {
+                    family,
+                    key: Bytes::copy_from_slice(key),
+                    value: Some(value),
+                };
+                left.apply(&[write]).unwrap();
+                ControlFlow::Continue(())
+            });
+            copied.unwrap();
+        }
+        left.sync().unwrap();
+        left
+    }
+
     fn syncs(&self) -> usize {
         self.syncs.load(Ordering::SeqCst)
+    }
+
+    fn read(&self) -> Result<(), StoreError> {
+        match *self.disk.lock().unwrap() {
+            Disk::FailsToRead(number) => Err(StoreError::Io {
+                what: "reading a record",
+                source: io::Error::from_raw_os_error(number),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 
 impl View for TestStore {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.read()?;
         self.inner.get(family, key)
     }
 
@@ -68,6 +107,7 @@ impl View for TestStore {
         to: Option<&[u8]>,
         visit: &mut VisitEach<'_>,
     ) -> Result<(), StoreError> {
+        self.read()?;
         self.inner.scan_each(family, from, to, visit)
     }
 }
@@ -82,13 +122,20 @@ impl Store for TestStore {
     }
 
     fn apply(&self, batch: &[Write]) -> Result<(), StoreError> {
-        if *self.disk.lock().unwrap() == Disk::Full {
-            return Err(StoreError::Full { free: 0, needed: 1 });
-        }
+        let bytes = |write: &Write| write.key.len() + write.value.as_ref().map_or(0, Bytes::len);
+        self.room_for(batch.iter().map(bytes).sum::<usize>() as u64)?;
         self.inner.apply(batch)
     }
 
+    fn room_for(&self, needed: u64) -> Result<(), StoreError> {
+        match *self.disk.lock().unwrap() {
+            Disk::Full(free) if free < needed => Err(StoreError::Full { free, needed }),
+            _ => Ok(()),
+        }
+    }
+
     fn sync(&self) -> Result<(), StoreError> {
+        let applied = self.inner.snapshot()?;
         let hangs = |disk: &mut Disk| *disk == Disk::Hangs;
         let disk = self.disk.lock().unwrap();
         // Bounded, so that a test that fails meanwhile ends.
@@ -100,6 +147,7 @@ impl Store for TestStore {
                 cause: "told to fail".into(),
             });
         }
+        *self.durable.lock().unwrap() = applied;
         self.syncs.fetch_add(1, Ordering::SeqCst);
         self.inner.sync()
     }
@@ -117,10 +165,14 @@ impl Store for TestStore {
     }
 }
 
-struct Nobody;
+/// Remembers what left the node.
+#[derive(Default)]
+struct Said(Mutex<Vec<Envelope>>);
 
-impl Outbound for Nobody {
-    fn send(&self, _to: NodeId, _envelope: Envelope) {}
+impl Outbound for Said {
+    fn send(&self, _to: NodeId, envelope: Envelope) {
+        self.0.lock().unwrap().push(envelope);
+    }
 }
 
 #[derive(Default)]
@@ -183,10 +235,17 @@ struct Fixture {
     seen: Arc<Seen>,
     dir: TempDir,
     starts: Arc<AtomicU64>,
+    config: Config,
+    said: Arc<Said>,
+    rules: DiskRules,
 }
 
 impl Fixture {
     fn new() -> Fixture {
+        Fixture::with(config())
+    }
+
+    fn with(config: Config) -> Fixture {
         let dir = tempfile::tempdir().unwrap();
         SequenceFile::create(&dir.path().join("sequence"), 0).unwrap();
         Fixture {
@@ -194,6 +253,9 @@ impl Fixture {
             seen: Arc::default(),
             dir,
             starts: Arc::default(),
+            config,
+            said: Arc::default(),
+            rules: DiskRules::default(),
         }
     }
 
@@ -212,18 +274,18 @@ impl Fixture {
         };
         let nothing = Pending::default();
         let overlay = Overlay::new(&*self.store, &nothing);
-        let replica = Replica::open(config(), opened, 1, now(), &overlay).unwrap();
-        start(Parts {
+        let replica = Replica::open(self.config.clone(), opened, 1, now(), &overlay).unwrap();
+        let parts = Parts {
             replica,
-            config: config(),
+            config: self.config.clone(),
             opened,
             store: self.store.clone(),
             sequence: self.sequence(),
             next_start,
-            outbound: Arc::new(Nobody),
+            outbound: self.said.clone(),
             observer: self.seen.clone(),
-        })
-        .unwrap()
+        };
+        start_with(parts, self.rules).unwrap()
     }
 }
 
@@ -277,6 +339,10 @@ async fn until(driver: &DriverHandle, what: impl Fn(&DriverHandle) -> bool) {
 
 const LEVELS: [Level; 3] = [Level::Eventual, Level::Session, Level::Strong];
 
+#[cfg(feature = "mutants")]
+mod mutants;
+mod peers;
+
 #[tokio::test]
 async fn every_level_writes_and_reads_and_a_restart_keeps_it() {
     let fixture = Fixture::new();
@@ -286,7 +352,11 @@ async fn every_level_writes_and_reads_and_a_restart_keeps_it() {
         put(&handle, level.name(), level).await.unwrap();
     }
     driver.stop(Duration::from_secs(5)).await.unwrap();
-    assert!(put(&handle, "late", Level::Eventual).await.is_err());
+    let late = put(&handle, "late", Level::Eventual).await.unwrap_err();
+    assert_eq!(
+        (late.reason, late.applied),
+        (Reason::ShuttingDown, Applied::No)
+    );
 
     let again = fixture.start();
     for written in LEVELS {
@@ -346,7 +416,10 @@ async fn many_writes_share_few_syncs() {
 
 #[tokio::test]
 async fn votes_wait_for_the_sequence_file_and_the_end_brings_it_up_to_date() {
-    let fixture = Fixture::new();
+    votes_wait_for_the_sequence_file(Fixture::new()).await;
+}
+
+async fn votes_wait_for_the_sequence_file(fixture: Fixture) {
     let driver = fixture.start();
     let handle = driver.handle();
     put(&handle, "strong", Level::Strong).await.unwrap();
@@ -396,7 +469,7 @@ async fn after_a_failed_sync_only_eventual_reads_are_served() {
     fixture.store.set(Disk::FailsToSync);
     let refused = put(&handle, "lost", Level::Eventual).await.unwrap_err();
     assert_eq!(refused.applied, Applied::Maybe);
-    assert_eq!(refused.reason, Reason::AwaitingReadmission);
+    assert_eq!(refused.reason, Reason::StoreFailed);
     // The disk seems to work again, but nobody can tell what it holds.
     fixture.store.set(Disk::Works);
     until(&handle, |driver| driver.condition() != Condition::Serving).await;
@@ -416,11 +489,11 @@ async fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_space() {
     let driver = fixture.start();
     let handle = driver.handle();
     put(&handle, "before", Level::Eventual).await.unwrap();
-    fixture.store.set(Disk::Full);
+    fixture.store.set(Disk::Full(0));
     for level in LEVELS {
         let refused = put(&handle, "refused", level).await.unwrap_err();
         assert_eq!(refused.applied, Applied::No, "{level:?}");
-        assert_eq!(refused.reason, Reason::Overloaded);
+        assert_eq!(refused.reason, Reason::StoreFailed);
     }
     until(&handle, |driver| driver.condition() != Condition::Serving).await;
     assert_eq!(handle.condition(), Condition::DiskFull);
@@ -434,7 +507,12 @@ async fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_space() {
     );
     let start = handle.status().start;
 
-    fixture.store.set(Disk::Works);
+    // Space for a small write, but not for a whole group: it would be full again at once.
+    fixture.store.set(Disk::Full(GROUP_BYTES_MAX as u64 - 1));
+    tokio::time::sleep(DISK_FULL_RETRY + STATUS_INTERVAL).await;
+    assert_eq!(handle.condition(), Condition::DiskFull);
+
+    fixture.store.set(Disk::Full(GROUP_BYTES_MAX as u64));
     until(&handle, |driver| driver.status().start > start).await;
     assert_eq!(handle.condition(), Condition::Serving);
     for level in LEVELS {
@@ -442,6 +520,50 @@ async fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_space() {
         let found = get(&handle, "refused", level).await.unwrap();
         assert_eq!(found, None, "a write that was not applied came back");
     }
+}
+
+#[tokio::test]
+async fn a_read_that_fails_for_want_of_something_costs_no_vote() {
+    const EMFILE: i32 = 24;
+    let fixture = Fixture::new();
+    let driver = fixture.start();
+    let handle = driver.handle();
+    put(&handle, "before", Level::Strong).await.unwrap();
+    let start = handle.status().start;
+    fixture.store.set(Disk::FailsToRead(EMFILE));
+    for level in LEVELS {
+        let refused = put(&handle, "refused", level).await.unwrap_err();
+        assert_eq!(refused.applied, Applied::No, "{level:?}");
+        assert!(!refused.message.contains("rebuild"), "{refused:?}");
+    }
+    assert!(get(&handle, "before", Level::Eventual).await.is_err());
+    assert!(matches!(handle.condition(), Condition::DiskFailed(_)));
+
+    fixture.store.set(Disk::Works);
+    until(&handle, |driver| driver.status().start > start).await;
+    assert_eq!(handle.condition(), Condition::Serving);
+    for level in LEVELS {
+        put(&handle, "after", level).await.unwrap();
+        assert_eq!(get(&handle, "refused", level).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_to_read_is_not_used_until_the_restart_and_costs_no_vote() {
+    const EIO: i32 = 5;
+    let fixture = Fixture::new();
+    let driver = fixture.start();
+    let handle = driver.handle();
+    put(&handle, "before", Level::Strong).await.unwrap();
+    fixture.store.set(Disk::FailsToRead(EIO));
+    let refused = put(&handle, "refused", Level::Strong).await.unwrap_err();
+    assert_eq!(refused.applied, Applied::No);
+    fixture.store.set(Disk::Works);
+    assert!(put(&handle, "refused", Level::Strong).await.is_err());
+    driver.stop(Duration::from_secs(5)).await.unwrap();
+
+    let again = fixture.start();
+    put(&again.handle(), "after", Level::Strong).await.unwrap();
 }
 
 #[tokio::test]
@@ -459,16 +581,19 @@ async fn a_request_nobody_waits_for_is_forgotten() {
 }
 
 #[tokio::test]
-async fn a_driver_killed_in_the_middle_of_writes_keeps_what_it_acknowledged() {
-    let fixture = Fixture::new();
-    for round in 0..5 {
+async fn a_power_cut_in_the_middle_of_writes_leaves_what_was_acknowledged() {
+    the_power_is_cut(Fixture::new()).await;
+}
+
+async fn the_power_is_cut(mut fixture: Fixture) {
+    for round in 0..6 {
         let driver = fixture.start();
         let handle = driver.handle();
         let (acknowledged, mut count) = tokio::sync::mpsc::unbounded_channel();
         let writer = tokio::spawn(async move {
             for n in 0.. {
                 let key = format!("round {round} key {n}");
-                if put(&handle, &key, Level::Eventual).await.is_err() {
+                if put(&handle, &key, LEVELS[n % 3]).await.is_err() {
                     return;
                 }
                 acknowledged.send(key).unwrap();
@@ -478,6 +603,10 @@ async fn a_driver_killed_in_the_middle_of_writes_keeps_what_it_acknowledged() {
         while keys.len() < 20 {
             keys.push(count.recv().await.unwrap());
         }
+        // Half of the time the power goes between a batch and its sync.
+        if round % 2 == 0 {
+            fixture.store.set(Disk::FailsToSync);
+        }
         tokio::task::spawn_blocking(move || drop(driver))
             .await
             .unwrap();
@@ -485,6 +614,9 @@ async fn a_driver_killed_in_the_middle_of_writes_keeps_what_it_acknowledged() {
         while let Some(key) = count.recv().await {
             keys.push(key);
         }
+        fixture.store = fixture.store.after_power_cut();
+        let in_file = fixture.sequence().current();
+        assert!(in_file <= stored_sequence(&fixture), "taken for shortened");
         let again = fixture.start();
         for key in keys {
             let found = get(&again.handle(), &key, Level::Eventual).await.unwrap();

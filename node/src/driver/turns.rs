@@ -9,18 +9,23 @@ use bytes::Bytes;
 use hansa_consistency::effect::{Effect, Note};
 use hansa_consistency::event::Event;
 use hansa_consistency::key::{NodeId, OpId};
+use hansa_consistency::layout;
 use hansa_consistency::message::Envelope;
 use hansa_consistency::port::{Family, Write};
 use hansa_consistency::replica::{Config, Opened, Replica, Status};
 use hansa_consistency::request::{Applied, Level, Refusal, Reply, Request};
 use tokio::sync::watch;
 
-use super::failure::{Failure, Open};
+use super::claim::{Claim, claim};
+use super::failure::{Failure, Open, Trouble};
 use super::group::{Group, carries_writes};
 use super::mailbox::{Answerer, Mail};
+use super::mutant::DiskMutant;
 use super::pipeline::{Pipeline, Surroundings};
 use super::{Condition, NextStart, now, stopping};
-use crate::limits::{DISK_FULL_RETRY, EVENTS_PER_TURN, GROUPS_IN_FLIGHT_MAX, STATUS_INTERVAL};
+use crate::limits::{
+    DISK_FULL_RETRY, EVENTS_PER_TURN, GROUP_BYTES_MAX, GROUPS_IN_FLIGHT_MAX, STATUS_INTERVAL,
+};
 use crate::store::StoreError;
 use crate::store::overlay::{Overlay, Pending};
 
@@ -64,6 +69,9 @@ pub(super) struct Turns {
     wake: Option<Duration>,
     stepped_at: Duration,
     publish_at: Duration,
+    /// When a replica to read with is opened at the earliest.
+    reopen_at: Duration,
+    /// When it is tried at the earliest whether the trouble has passed.
     retry_at: Duration,
     effects: Vec<Effect>,
     stopping: bool,
@@ -95,6 +103,7 @@ impl Turns {
             wake: None,
             stepped_at: Duration::ZERO,
             publish_at: Duration::ZERO,
+            reopen_at: Duration::ZERO,
             retry_at: Duration::ZERO,
             effects: Vec::new(),
             stopping: false,
@@ -149,7 +158,7 @@ impl Turns {
                 request,
                 answerer,
             } => self.on_request(id, request, answerer),
-            Mail::Received(envelope) => self.step_unless_failed(Event::Received(envelope)),
+            Mail::Received { envelope, .. } => self.step_unless_failed(Event::Received(envelope)),
             Mail::Event(event) => self.on_event(event),
             Mail::Failed(failure) => self.on_failed(failure),
             Mail::Stop => self.stopping = true,
@@ -201,10 +210,13 @@ impl Turns {
         let overlay = Overlay::new(&*self.around.store, &self.pending);
         replica.step(at, event, &overlay, &mut self.effects);
         let touched = overlay.touched_pending().is_some();
-        if let Some(error) = overlay.take_failure() {
-            tracing::error!(%error, "the store could not be read");
-        }
+        let unread = overlay.take_failure();
         self.stepped_at = at.monotonic;
+        if let Some(error) = unread {
+            // The core took it for damage: nothing of what it decided on that is carried out.
+            self.effects.clear();
+            return self.on_failed(self.unreadable(&error));
+        }
         self.carry_out(touched);
     }
 
@@ -239,9 +251,17 @@ impl Turns {
     fn send(&mut self, free: bool, to: NodeId, envelope: Envelope) {
         let progress = &self.around.progress;
         let at_once = free
-            && (!envelope.message.is_vote()
-                || (self.nothing_under_way()
-                    && progress.sequence.load(Ordering::Acquire) >= envelope.store_sequence));
+            && match claim(&envelope.message) {
+                Claim::Nothing => true,
+                Claim::Clock => !self.pending.holds(Family::Meta, layout::CLOCK),
+                Claim::Stored => {
+                    self.nothing_under_way() || self.around.rules.broken(DiskMutant::ClaimsIgnored)
+                }
+                Claim::Vote => {
+                    let in_file = progress.sequence.load(Ordering::Acquire);
+                    self.nothing_under_way() && in_file >= envelope.store_sequence
+                }
+            };
         if !at_once {
             self.open.send(to, envelope);
         } else if to == self.around.node {
@@ -295,6 +315,7 @@ impl Turns {
             let failure = Failure {
                 life: group.life,
                 nothing_from: None,
+                trouble: Trouble::Failed,
                 cause: "the commit thread has ended".into(),
             };
             group.fail(&failure, u64::MAX);
@@ -354,7 +375,6 @@ impl Turns {
         if failure.life != self.open.life || self.failure.is_some() {
             return;
         }
-        tracing::error!(cause = %failure.cause, full = failure.is_full_disk(), "the disk failed; eventual reads only");
         let leaked = self.around.progress.leaked.load(Ordering::Acquire);
         let next = Group::new(self.open.number, self.open.life + 1);
         std::mem::replace(&mut self.open, next).fail(&failure, leaked);
@@ -365,15 +385,42 @@ impl Turns {
         self.to_self.clear();
         self.replica = None;
         self.wake = None;
+        self.reopen_at = Duration::ZERO;
         self.retry_at = now().monotonic + DISK_FULL_RETRY;
-        self.set_condition(match failure.is_full_disk() {
-            true => Condition::DiskFull,
-            false => Condition::DiskFailed(Arc::clone(&failure.cause)),
+        self.set_condition(match failure.trouble {
+            Trouble::Full => Condition::DiskFull,
+            Trouble::Short | Trouble::Failed => Condition::DiskFailed(Arc::clone(&failure.cause)),
         });
         self.failure = Some(failure);
     }
 
+    /// What it means that a step could not read. Nothing of the group that grows was handed on, so nothing of
+    /// it is applied; what was handed on before stays good.
+    fn unreadable(&self, error: &StoreError) -> Failure {
+        Failure {
+            life: self.open.life,
+            nothing_from: Some(self.open.number),
+            trouble: match error.may_pass() {
+                true => Trouble::Short,
+                false => Trouble::Failed,
+            },
+            cause: error.to_string().into(),
+        }
+    }
+
+    /// Tells everybody, and the log once for every change.
     fn set_condition(&mut self, condition: Condition) {
+        match &condition {
+            Condition::Serving => {
+                tracing::info!(start = self.opened.start, "the disk works again");
+            }
+            Condition::DiskFull => {
+                tracing::warn!("the disk is full: eventual reads only until there is space");
+            }
+            Condition::DiskFailed(cause) => {
+                tracing::error!(%cause, "the disk failed: eventual reads only");
+            }
+        }
         self.around.observer.condition(&condition);
         self.condition.send_replace(condition);
         self.publish_at = Duration::ZERO;
@@ -394,6 +441,7 @@ impl Turns {
         let overlay = Overlay::new(&*self.around.store, &self.pending);
         let event = Event::Request { id, request };
         replica.step(now(), event, &overlay, &mut self.effects);
+        let unread = overlay.take_failure().is_some();
         let mut outcome = None;
         for effect in self.effects.drain(..) {
             match effect {
@@ -403,13 +451,14 @@ impl Turns {
             }
         }
         match outcome {
+            _ if unread => Err(failure.refusal(Applied::No)),
             Some(Ok(reply)) => Ok(Reply { context, ..reply }),
             Some(Err(refusal)) => Err(refusal),
             None => Err(failure.refusal(Applied::No)),
         }
     }
 
-    /// After a failure: opens a replica to read with, and starts anew when a full disk has space again.
+    /// After a failure: opens a replica to read with, and starts anew when the trouble has passed.
     fn recover(&mut self) {
         let Some(failure) = &self.failure else {
             return;
@@ -419,32 +468,40 @@ impl Turns {
         if released + 1 != self.open.number {
             return;
         }
-        if self.replica.is_none() {
-            self.replica = self.reopen();
+        let at = now().monotonic;
+        let may_pass = failure.may_pass();
+        if self.replica.is_none() && self.reopen_at <= at {
+            self.reopen_at = at + DISK_FULL_RETRY;
+            self.replica = self.reopen().ok();
         }
-        if !failure.is_full_disk() || now().monotonic < self.retry_at {
+        if !may_pass || at < self.retry_at {
             return;
         }
-        self.retry_at = now().monotonic + DISK_FULL_RETRY;
+        self.retry_at = at + DISK_FULL_RETRY;
         match self.probe() {
             Ok(()) => self.begin_new_life(),
             Err(StoreError::Full { .. }) => {}
+            Err(error) if error.may_pass() => {}
             Err(error) => self.give_up(&error.to_string()),
         }
     }
 
-    /// A replica as the store has it; `None` when a record it needs is damaged.
-    fn reopen(&self) -> Option<Replica> {
+    /// A replica as the store has it. An error says whether it may work later.
+    fn reopen(&self) -> Result<Replica, bool> {
         let overlay = Overlay::new(&*self.around.store, &self.pending);
         let config = self.config.clone();
-        Replica::open(config, self.opened, rand::random(), now(), &overlay)
-            .inspect_err(|error| tracing::error!(%error, "the replica could not be opened again"))
-            .ok()
+        let opened = Replica::open(config, self.opened, rand::random(), now(), &overlay);
+        opened.map_err(|error| {
+            tracing::warn!(%error, "the replica could not be opened again");
+            overlay.take_failure().is_some_and(|error| error.may_pass())
+        })
     }
 
-    /// Whether the store takes writes again.
+    /// Whether the store takes writes again: a whole group of them, or the next large one would end the new
+    /// life as soon as it began.
     fn probe(&self) -> Result<(), StoreError> {
         let store = &self.around.store;
+        store.room_for(GROUP_BYTES_MAX as u64)?;
         store.apply(&[Write {
             family: Family::Meta,
             key: Bytes::from_static(PROBE_KEY),
@@ -463,11 +520,12 @@ impl Turns {
                 return;
             }
         }
-        self.replica = self.reopen();
-        if self.replica.is_none() {
-            return self.give_up("the store can not be opened again");
+        match self.reopen() {
+            Ok(replica) => self.replica = Some(replica),
+            // Tried again with the next probe.
+            Err(true) => return,
+            Err(false) => return self.give_up("the store can not be opened again"),
         }
-        tracing::info!(start = self.opened.start, "the disk has space again");
         self.failure = None;
         self.set_condition(Condition::Serving);
         self.step(Event::Started);
@@ -476,13 +534,13 @@ impl Turns {
         }
     }
 
-    /// A full disk became a failed one.
+    /// Trouble that could have passed became a failed disk.
     fn give_up(&mut self, cause: &str) {
-        tracing::error!(cause, "the disk failed while it was full");
         let cause: Arc<str> = cause.into();
         self.set_condition(Condition::DiskFailed(Arc::clone(&cause)));
         self.failure = self.failure.take().map(|failure| Failure {
             nothing_from: None,
+            trouble: Trouble::Failed,
             cause,
             ..failure
         });

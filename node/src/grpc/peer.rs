@@ -214,7 +214,7 @@ impl Inbound {
         let kind = envelope.message.name();
         let metrics = &self.edge.metrics;
         metrics.message(self.peer, Direction::Received, kind, bytes);
-        self.edge.driver.received(envelope).await;
+        self.edge.driver.received(envelope, bytes).await;
         Ok(())
     }
 }

@@ -246,6 +246,7 @@ fn kind(reason: Reason) -> (Code, Option<Duration>) {
         Reason::QuorumUnreachable => (Code::Unavailable, after(500)),
         Reason::SessionUnavailable | Reason::NotHere => (Code::Unavailable, after(200)),
         Reason::AwaitingReadmission => (Code::Unavailable, after(5000)),
+        Reason::StoreFailed | Reason::ShuttingDown => (Code::Unavailable, after(1000)),
         Reason::DeadlineExceeded => (Code::DeadlineExceeded, None),
         // Not ABORTED: that one is safe to read and try again, this one is not.
         Reason::UnknownOutcome => (Code::Unknown, None),

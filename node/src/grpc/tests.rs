@@ -99,15 +99,15 @@ async fn run(topology: &str) -> Running {
     let topology = TopologySettings::from_text(Path::new("t"), topology).unwrap();
     let names = Arc::new(Names::new(&topology).unwrap());
     let (dir, node) = (TempDir::new().unwrap(), NodeId(0));
-    let opened = open(Plan {
+    let plan = Plan {
         dir: dir.path(),
         engine: Engine::Memory,
         options: Options::default(),
         names: &names,
         node,
         rebuild: false,
-    })
-    .unwrap();
+    };
+    let opened = open(plan, &std::sync::atomic::AtomicBool::new(false)).unwrap();
     let metrics = Arc::new(Metrics::new(Arc::clone(&names), node));
     let mut starts = opened.opened.start;
     let driver = start(Parts {

@@ -12,6 +12,11 @@ use tempfile::TempDir;
 use super::*;
 use crate::settings::{KeyspaceSettings, NodeSettings, RegionSettings, TopologySettings};
 
+/// As the node does, and never told to stop.
+fn open(plan: Plan<'_>) -> Result<Node, OpenError> {
+    super::open(plan, &AtomicBool::new(false))
+}
+
 fn names() -> Names {
     let node = |name: &str, port: u16| NodeSettings {
         name: name.to_owned(),
@@ -81,6 +86,13 @@ impl Fixture {
             rebuild: true,
             ..self.plan()
         })
+    }
+
+    /// A refusal before left everything as it was.
+    fn same_as_before(&self, before: &Identity) {
+        let node = self.open().unwrap();
+        assert!(!node.opened.lost);
+        assert_eq!(node.opened.incarnation, before.incarnation);
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -273,4 +285,100 @@ fn memory_on_a_directory_with_a_store_is_refused_and_elsewhere_forgets() {
     let text = refusal(memory(&fixture));
     assert!(text.contains("engine"), "{text}");
     assert!(!fixture.open().unwrap().opened.lost, "nothing was changed");
+}
+
+#[test]
+fn a_path_that_can_not_be_looked_at_is_no_missing_store() {
+    use std::os::unix::fs::symlink;
+    // Each leads nowhere that can be told: through a file, and in a circle.
+    let through_a_file = |path: &Path| fs::write(path, b"a file");
+    let in_a_circle = |path: &Path| symlink(path, path);
+    for name in ["store", "store/current"] {
+        let fixture = Fixture::new();
+        let before = fixture.used();
+        let path = fixture.path(name);
+        let away = fixture.path("away");
+        fs::rename(&path, &away).unwrap();
+        match name {
+            "store" => through_a_file(&path).unwrap(),
+            _ => in_a_circle(&path).unwrap(),
+        }
+        for rebuild in [false, true] {
+            let plan = Plan {
+                rebuild,
+                ..fixture.plan()
+            };
+            let text = refusal(open(plan));
+            assert!(text.contains("nothing was changed"), "{name}: {text}");
+        }
+        fs::remove_file(&path).unwrap();
+        fs::rename(&away, &path).unwrap();
+        fixture.same_as_before(&before);
+    }
+}
+
+#[test]
+fn without_an_identity_a_path_that_can_not_be_looked_at_is_no_empty_directory() {
+    let fixture = Fixture::new();
+    fixture.used();
+    for name in ["identity", "sequence"] {
+        fs::remove_file(fixture.path(name)).unwrap();
+    }
+    fs::remove_dir_all(fixture.path("store")).unwrap();
+    let circle = fixture.path("store");
+    std::os::unix::fs::symlink(&circle, &circle).unwrap();
+    let text = refusal(fixture.open());
+    assert!(text.contains("nothing was changed"), "{text}");
+}
+
+/// A store of an earlier start with one more record in it.
+fn with_record(fixture: &Fixture, value: Bytes) -> Identity {
+    let mut node = fixture.open().unwrap();
+    write(&mut node);
+    let record = hansa_consistency::port::Write {
+        family: Family::Data,
+        key: Bytes::from_static(b"zzz"),
+        value: Some(value),
+    };
+    node.store.apply(&[record]).unwrap();
+    node.store.sync().unwrap();
+    node.identity
+}
+
+#[test]
+fn a_record_of_a_newer_version_is_refused_by_name_and_never_put_aside() {
+    let fixture = Fixture::new();
+    let before = with_record(&fixture, Bytes::from_static(&[FORMAT + 1, 7, 7]));
+    for refused in [fixture.open(), fixture.rebuild()] {
+        let text = refusal(refused);
+        assert!(
+            text.contains("format 2") && text.contains("use the version that wrote it"),
+            "{text}"
+        );
+        assert!(!text.contains("--rebuild"), "{text}");
+    }
+    assert!(fixture.path("store/current").exists());
+    let identity = Identity::read(&fixture.path("identity")).unwrap().unwrap();
+    assert_eq!(identity.incarnation, before.incarnation);
+    assert!(!identity.lost);
+}
+
+#[test]
+fn an_opening_that_is_told_to_stop_stops_and_changes_nothing() {
+    let fixture = Fixture::new();
+    let before = fixture.used();
+    let stop = AtomicBool::new(true);
+    for rebuild in [false, true] {
+        let plan = Plan {
+            rebuild,
+            ..fixture.plan()
+        };
+        let stopped = super::open(plan, &stop);
+        assert!(matches!(stopped.err(), Some(OpenError::Stopped)));
+    }
+    fixture.same_as_before(&before);
+    let fresh = Fixture::new();
+    let stopped = super::open(fresh.plan(), &stop);
+    assert!(matches!(stopped.err(), Some(OpenError::Stopped)));
+    assert!(!fresh.path("store").exists());
 }

@@ -82,17 +82,7 @@ impl<R: RawStore> Checked<R> {
             }
             bytes += (write.key.len() + value) as u64;
         }
-        let Some(directory) = &self.directory else {
-            return Ok(());
-        };
-        let free = directory
-            .free_bytes()
-            .map_err(StoreError::io("asking for the free disk space"))?;
-        let needed = self.options.reserve_bytes + bytes;
-        if free < needed {
-            return Err(StoreError::Full { free, needed });
-        }
-        Ok(())
+        self.room_for(bytes)
     }
 }
 
@@ -201,6 +191,20 @@ impl<R: RawStore> Store for Checked<R> {
         }
         self.admit(batch)?;
         self.poison_on_failure("a batch", self.raw.apply(prepare(batch)))
+    }
+
+    fn room_for(&self, bytes: u64) -> Result<(), StoreError> {
+        let Some(directory) = &self.directory else {
+            return Ok(());
+        };
+        let free = directory
+            .free_bytes()
+            .map_err(StoreError::io("asking for the free disk space"))?;
+        let needed = self.options.reserve_bytes + bytes;
+        if free < needed {
+            return Err(StoreError::Full { free, needed });
+        }
+        Ok(())
     }
 
     fn sync(&self) -> Result<(), StoreError> {

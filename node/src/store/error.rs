@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use hansa_consistency::port::{Damaged, Family};
+use rustix::io::Errno;
 
 use super::Engine;
 
@@ -116,6 +117,54 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether it says that stored bytes are not what was written, rather than that the system refused
+    /// something. Engines run into files that are cut off or gone as ordinary errors of reading.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            StoreError::Damaged(_) => true,
+            StoreError::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::InvalidInput
+                    | io::ErrorKind::InvalidData
+                    | io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::NotFound
+            ),
+            _ => false,
+        }
+    }
+
+    /// Whether, met while everything is looked at, it says that the store can not be used as it is: damage, an
+    /// engine that gives up, a device that fails. Anything else is a refusal that somebody can lift.
+    pub fn condemns(&self) -> bool {
+        match self {
+            StoreError::Broken { .. } | StoreError::NotAStore { .. } => true,
+            StoreError::Io { source, .. } if Errno::from_io_error(source) == Some(Errno::IO) => {
+                true
+            }
+            error => error.is_damage(),
+        }
+    }
+
+    /// Whether the system was only short of something: files, memory or space. The same call may work later.
+    pub fn may_pass(&self) -> bool {
+        let StoreError::Io { source, .. } = self else {
+            return false;
+        };
+        matches!(
+            Errno::from_io_error(source),
+            Some(
+                Errno::MFILE
+                    | Errno::NFILE
+                    | Errno::NOMEM
+                    | Errno::NOBUFS
+                    | Errno::NOSPC
+                    | Errno::DQUOT
+                    | Errno::AGAIN
+                    | Errno::INTR
+            )
+        )
+    }
+
     /// For `map_err`: the system refused while `what` was being done.
     pub(super) fn io(what: &'static str) -> impl FnOnce(io::Error) -> StoreError {
         move |source| StoreError::Io { what, source }

@@ -68,21 +68,17 @@ impl Pending {
         }
     }
 
-    /// The newest group that is not yet durable, if any.
-    pub fn newest(&self) -> Option<u64> {
-        self.groups.back().map(|(group, _)| *group)
-    }
-
-    /// The number of groups that are not yet durable.
-    pub fn groups(&self) -> usize {
-        self.groups.len()
+    /// Whether a write to this key is not yet durable.
+    pub fn holds(&self, family: Family, key: &[u8]) -> bool {
+        self.rows[family as usize].contains_key(key)
     }
 }
 
 /// A [`Reader`] of one step: `store` under `pending`.
 ///
-/// The core's reader can only report damage, so a failure of the engine comes to it as
-/// [`Damaged`] and is kept for the driver in [`Overlay::take_failure`].
+/// The core's reader can only report damage, so a failure of the system or the engine comes to it as
+/// [`Damaged`] and is kept in [`Overlay::take_failure`]. Whoever steps the core must look there first: damage
+/// costs the vote, a failure that is none must not, so what the step decided on it is not carried out.
 pub struct Overlay<'a> {
     store: &'a dyn View,
     pending: &'a Pending,
@@ -101,15 +97,9 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    /// The newest group of which a read since the last [`Overlay::reset`] met a write (a delete is one too,
-    /// and so is a write that a scan passed). A reply that rests on these reads waits for that group's sync.
+    /// The newest group of which a read met a write (a delete is one too, and so is a write that a scan passed). A reply that rests on these reads waits for that group's sync.
     pub fn touched_pending(&self) -> Option<u64> {
         self.touched.get()
-    }
-
-    /// Starts [`Overlay::touched_pending`] anew.
-    pub fn reset(&self) {
-        self.touched.set(None);
     }
 
     /// The first failure of the store that was no damaged record, if one came up. It is handed out once.
@@ -129,7 +119,9 @@ impl<'a> Overlay<'a> {
             return damaged;
         }
         let what = error.to_string();
-        self.failure.borrow_mut().get_or_insert(error);
+        if !error.is_damage() {
+            self.failure.borrow_mut().get_or_insert(error);
+        }
         Damaged { family, what }
     }
 }

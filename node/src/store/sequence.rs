@@ -74,7 +74,6 @@ pub struct SequenceFile {
     current: u64,
     /// The slot `current` is not in.
     next_slot: usize,
-    torn: bool,
     poisoned: bool,
 }
 
@@ -112,8 +111,7 @@ impl SequenceFile {
             io::ErrorKind::NotFound => SequenceError::Missing,
             _ => io_error("opening the store sequence file")(source),
         })?;
-        let slots = [read_slot(&file, 0)?, read_slot(&file, 1)?];
-        let [first, second] = slots;
+        let (first, second) = (read_slot(&file, 0)?, read_slot(&file, 1)?);
         let Some(current) = first.max(second) else {
             return Err(SequenceError::Damaged);
         };
@@ -122,21 +120,14 @@ impl SequenceFile {
             current,
             // The slot that is not the newest; when one is torn that is the torn one.
             next_slot: usize::from(first == Some(current)),
-            torn: slots.contains(&None),
             poisoned: false,
         })
     }
 
-    /// The highest sequence known to be durable.
+    /// The highest sequence known to be durable. After damage of the newest slot it is one write behind: that
+    /// can not be told from a write cut off by a crash.
     pub fn current(&self) -> u64 {
         self.current
-    }
-
-    /// Whether one of the slots did not hold when the file was opened: the trace of a write cut off by a
-    /// crash, or damage.
-    /// In the second case [`SequenceFile::current`] may be one write behind.
-    pub fn torn(&self) -> bool {
-        self.torn
     }
 
     /// Writes `sequence` and returns when it is durable. One small write and one `fdatasync`.

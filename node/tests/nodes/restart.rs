@@ -6,7 +6,7 @@ use hansa_node::server::serve;
 use hansa_node::store::Engine;
 use hansa_proto::v1::Level;
 
-use crate::support::{Cluster, LEVELS, settings};
+use crate::support::{Cluster, LEVELS, serve_briefly, settings};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_acknowledged_is_there_after_a_restart_and_the_node_votes_again() {
@@ -58,7 +58,7 @@ async fn a_node_that_was_away_catches_up_and_the_others_go_on_without_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_killed_in_the_middle_of_writes_has_everything_it_acknowledged_and_votes_again() {
+async fn a_node_aborted_in_the_middle_of_writes_has_everything_it_acknowledged_and_votes_again() {
     let mut cluster = Cluster::start(1, Engine::Fjall);
     for round in 0..4 {
         let mut client = cluster.client(0).await;
@@ -84,7 +84,7 @@ async fn a_node_killed_in_the_middle_of_writes_has_everything_it_acknowledged_an
         while keys.len() < 100 {
             keys.push(acknowledgements.recv().await.unwrap());
         }
-        cluster.kill(0).await;
+        cluster.abort(0).await;
         writers.join_all().await;
         while let Some(key) = acknowledgements.recv().await {
             keys.push(key);
@@ -106,9 +106,7 @@ async fn a_node_killed_in_the_middle_of_writes_has_everything_it_acknowledged_an
 async fn a_shortened_store_is_refused_and_served_again_with_rebuild() {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = settings(3, 0, dir.path(), Engine::Fjall);
-    serve(settings.clone(), std::future::ready(()))
-        .await
-        .unwrap();
+    serve_briefly(settings.clone()).await;
     let file = dir.path().join("sequence");
     fs::remove_file(&file).unwrap();
     hansa_node::store::sequence::SequenceFile::create(&file, 1_000_000).unwrap();
@@ -117,9 +115,7 @@ async fn a_shortened_store_is_refused_and_served_again_with_rebuild() {
     let text = refused.unwrap_err().to_string();
     assert!(text.contains("hansa serve --rebuild"), "{text}");
     settings.rebuild = true;
-    serve(settings.clone(), std::future::ready(()))
-        .await
-        .unwrap();
+    serve_briefly(settings.clone()).await;
     let kept = fs::read_dir(dir.path()).unwrap();
     let names = kept.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let aside = names.filter(|name| name.starts_with("quarantine-"));

@@ -7,7 +7,7 @@ use hansa_node::server::{Listeners, ServeError, serve};
 use hansa_node::store::Engine;
 use hansa_proto::v1;
 
-use crate::support::{Client, Cluster, LEVELS, Running, settings};
+use crate::support::{Client, Cluster, LEVELS, PATIENCE, Running, serve_briefly, settings};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_level_writes_and_reads() {
@@ -45,13 +45,27 @@ async fn a_port_in_use_is_told_before_the_data_directory_is_touched() {
 async fn the_directory_of_another_node_is_refused_naming_both() {
     let dir = tempfile::tempdir().unwrap();
     let first = settings(2, 0, dir.path(), Engine::Fjall);
-    serve(first, std::future::ready(())).await.unwrap();
+    serve_briefly(first).await;
     let other = settings(2, 1, dir.path(), Engine::Fjall);
     let error = serve(other, std::future::pending()).await.unwrap_err();
     let text = error.to_string();
     for word in ["node-0", "node-1", "three", "data directory"] {
         assert!(text.contains(word), "{word} in {text}");
     }
+}
+
+#[tokio::test]
+async fn a_node_told_to_stop_while_it_opens_ends_well_and_leaves_the_directory_free() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(1, 0, dir.path(), Engine::Fjall);
+    for _ in 0..2 {
+        let stopped = serve(settings.clone(), std::future::ready(()));
+        tokio::time::timeout(PATIENCE, stopped)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    serve_briefly(settings).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -98,11 +98,22 @@ impl Running {
             .expect("a node does not panic")
     }
 
-    /// Ends it in the middle of whatever it does: what is not yet durable never will be.
-    pub(crate) async fn kill(self) {
+    /// Drops its tasks in the middle of whatever they do: what is not yet handed to the disk never will be. The
+    /// process lives on, so what the engine has buffered is not lost: the store's own tests kill a process.
+    pub(crate) async fn abort(self) {
         self.served.abort();
         assert!(self.served.await.is_err(), "it had ended by itself");
     }
+}
+
+/// Starts a node, waits until it serves, and stops it.
+pub(crate) async fn serve_briefly(settings: Settings) {
+    let listeners = Listeners::bind(&settings).unwrap();
+    let address = listeners.client_address().unwrap().to_string();
+    let node = Running::start(settings, listeners);
+    let mut client = Client::connect(&address).await;
+    client.get("anything", Level::Eventual, &[]).await.unwrap();
+    node.stop().await.unwrap();
 }
 
 /// Several nodes, one region each.
@@ -162,10 +173,10 @@ impl Cluster {
         }
     }
 
-    /// Kills one node.
-    pub(crate) async fn kill(&mut self, number: usize) {
+    /// Drops one node's tasks.
+    pub(crate) async fn abort(&mut self, number: usize) {
         if let Some(node) = self.nodes[number].take() {
-            node.kill().await;
+            node.abort().await;
         }
     }
 
@@ -180,7 +191,7 @@ impl Cluster {
     pub(crate) async fn restart(&mut self, number: usize) {
         let settings = self.settings[number].clone();
         let begun = std::time::Instant::now();
-        // The sockets of a killed node go a moment after it.
+        // The sockets of an aborted node go a moment after it.
         let listeners = loop {
             match Listeners::bind(&settings) {
                 Ok(listeners) => break listeners,

@@ -7,14 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use hansa_consistency::port::{Family, Write};
-use hansa_node::store::verify::verify;
 use hansa_node::store::{Engine, KEY_BYTES_MAX, Store, StoreError, VALUE_BYTES_MAX, View, open};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tempfile::TempDir;
 
 use super::groups::noise;
-use super::{OPTIONS, delete, pairs, put};
+use super::{OPTIONS, delete, pairs, put, verify_all};
 
 /// An empty store and the directory it lies in.
 pub(crate) struct Bench {
@@ -318,7 +317,7 @@ pub(crate) fn random_batches(bench: &Bench) {
             .collect();
         assert!(pairs(store, family, &[], None) == expected, "{family:?}");
     }
-    let counts = verify(store).unwrap();
+    let counts = verify_all(store).unwrap();
     assert_eq!(counts.records.iter().sum::<u64>(), model.len() as u64);
 }
 
@@ -426,5 +425,5 @@ pub(crate) fn space_after_overwrite(engine: Engine) {
         disk < 3 * live + FIXED,
         "{disk} bytes on disk for {live} live ones"
     );
-    assert_eq!(verify(&*store).unwrap().records.iter().sum::<u64>(), 48);
+    assert_eq!(verify_all(&*store).unwrap().records.iter().sum::<u64>(), 48);
 }

@@ -9,9 +9,11 @@ pub(crate) mod rot;
 
 use std::io::Write as _;
 use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use hansa_consistency::port::{Family, Write};
+use hansa_node::store::verify::{Counts, Unverified, verify};
 use hansa_node::store::{Options, View};
 
 /// Small caches, and a reserve that a small test file system can spare.
@@ -52,6 +54,11 @@ pub(crate) fn pairs(
     })
     .expect("a healthy store is scanned");
     pairs
+}
+
+/// Verifies a store to its end, whatever its values mean.
+pub(crate) fn verify_all(view: &dyn View) -> Result<Counts, Unverified> {
+    verify(view, &AtomicBool::new(false), &|_, _| Ok(()))
 }
 
 /// Prints one line that the test runner does not swallow: what was measured, or what was not run.

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hansa_consistency::port::{Family, Write};
-use hansa_node::store::verify::verify;
+use hansa_node::store::verify::Unverified;
 use hansa_node::store::{Engine, Store, StoreError, open};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::groups::noise;
-use super::{OPTIONS, put, say};
+use super::{OPTIONS, put, say, verify_all};
 
 const RECORDS: u64 = 200;
 const TRIALS: u64 = 24;
@@ -97,14 +97,16 @@ pub(crate) fn damaged_record(engine: Engine) {
             }
         }
     }
-    let failed = verify(&*store).unwrap_err();
-    assert_eq!((failed.number, failed.only_data()), (5, true));
+    let Err(Unverified::Failed(failed)) = verify_all(&*store) else {
+        panic!("damage is found");
+    };
+    assert_eq!((failed.number, failed.damages.len()), (5, 5));
     assert_eq!(failed.to_string(), "5 damaged records");
     // A damaged record is mended by writing it again.
     store
         .apply(&[3, 50, 51, 52, 199].map(|n| put(Family::Data, key(n), "mended")))
         .unwrap();
-    assert_eq!(verify(&*store).unwrap().records, [RECORDS; 4]);
+    assert_eq!(verify_all(&*store).unwrap().records, [RECORDS; 4]);
 }
 
 fn files(dir: &Path, into: &mut Vec<PathBuf>) {
@@ -178,7 +180,7 @@ pub(crate) fn damaged_files(engine: Engine) {
         match (errors, absent) {
             (1.., _) => {
                 reported += 1;
-                verify(&*store).expect_err("verification finds what reads find");
+                verify_all(&*store).expect_err("verification finds what reads find");
             }
             (0, 1..) => missing += 1,
             _ => untouched += 1,
