@@ -169,6 +169,7 @@ fn node_json((url, answer): &Answer) -> Json {
         "shards": reply.shards,
         "entries_applied": reply.entries_applied,
         "entries_uncommitted": reply.entries_uncommitted,
+        "shards_refilling": reply.shards_refilling,
         "sessions_waiting": reply.sessions_waiting,
         "unsettled": reply.unsettled,
         "damage": reply.damage,

@@ -72,6 +72,7 @@ impl NodeAdmin {
             shards: status.shards as u64,
             entries_applied: status.entries_applied,
             entries_uncommitted: status.entries_uncommitted as u64,
+            shards_refilling: status.shards_refilling as u64,
             sessions_waiting: status.sessions_waiting as u64,
             unsettled: status.unsettled as u64,
             damage: status.damage.clone().unwrap_or_default(),

@@ -26,8 +26,11 @@ use crate::driver::Condition;
 use crate::limits::{DISK_SILENT_MAX, HEALTH_INTERVAL, STATUS_SILENT_MAX};
 use crate::metrics::{self, Metrics};
 
-/// The levels that can be served now, lowest first. A disk that does not answer takes no writes, like a full one.
+/// The levels that can be served now, lowest first; a node that still fetches what it lost counts as serving none. A disk that does not answer takes no writes, like a full one.
 pub(super) fn levels(status: &Status, disk: &Condition, answers: bool) -> Vec<Level> {
+    if status.shards_refilling > 0 {
+        return Vec::new();
+    }
     let mut levels = vec![Level::Eventual];
     if status.writable && *disk == Condition::Serving && answers {
         levels.push(Level::Session);
@@ -77,7 +80,7 @@ pub(super) enum Down {
 }
 
 impl Edge {
-    /// The levels that can be served now, lowest first: at least one.
+    /// The levels that can be served now, lowest first: at least one, unless the node still fetches what it lost.
     pub(super) fn levels(&self) -> Result<Vec<Level>, Down> {
         let status = self.driver.status();
         if self.stopping.load(Ordering::Relaxed) {
@@ -200,6 +203,7 @@ mod tests {
             shards: 1,
             entries_applied: 0,
             entries_uncommitted: 0,
+            shards_refilling: 0,
             open_requests: 0,
             sessions_waiting: 0,
             unsettled: 0,
@@ -213,6 +217,11 @@ mod tests {
         let of = |standing, disk| levels(&status(standing), &disk, true);
         assert_eq!(of(Standing::Voting, Condition::Serving), all);
         assert_eq!(of(Standing::Lost, Condition::Serving), all[..1]);
+        let refilling = Status {
+            shards_refilling: 1,
+            ..status(Standing::Lost)
+        };
+        assert_eq!(levels(&refilling, &Condition::Serving, true), []);
         assert_eq!(of(Standing::Voting, Condition::DiskFull), all[..1]);
         let failed = Condition::DiskFailed("a test".into());
         assert_eq!(of(Standing::Voting, failed), all[..1]);

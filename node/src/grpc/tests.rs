@@ -7,6 +7,7 @@ mod pipes;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use hansa_consistency::message::Envelope;
 use hansa_proto::v1::compare_and_set_request::Expect;
@@ -107,7 +108,7 @@ async fn run(topology: &str) -> Running {
         node,
         rebuild: false,
     };
-    let opened = open(plan, &std::sync::atomic::AtomicBool::new(false)).unwrap();
+    let opened = open(plan, &AtomicBool::new(false)).unwrap();
     let metrics = Arc::new(Metrics::new(Arc::clone(&names), node));
     let mut starts = opened.opened.start;
     let driver = start(Parts {
