@@ -176,7 +176,10 @@ impl metrics::Health for Edge {
     fn check(&self) -> Result<String, String> {
         let levels = self.levels().map_err(|down| down.to_string())?;
         let names: Vec<_> = levels.iter().map(|level| level.name()).collect();
-        Ok(format!("serving {}", names.join(", ")))
+        Ok(match names.is_empty() {
+            true => "serving nothing yet: fetching from its peers what it lost".to_owned(),
+            false => format!("serving {}", names.join(", ")),
+        })
     }
 }
 

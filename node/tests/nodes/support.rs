@@ -15,7 +15,7 @@ use hansa_node::store::Engine;
 use hansa_proto::v1::admin_client::AdminClient;
 use hansa_proto::v1::get_reply::Content;
 use hansa_proto::v1::kv_client::KvClient;
-use hansa_proto::v1::{self, Level};
+use hansa_proto::v1::{self, Level, StatusRequest};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -106,13 +106,13 @@ impl Running {
     }
 }
 
-/// Starts a node, waits until it serves, and stops it.
+/// Starts a node, waits until it answers, and stops it.
 pub(crate) async fn serve_briefly(settings: Settings) {
     let listeners = Listeners::bind(&settings).unwrap();
     let address = listeners.client_address().unwrap().to_string();
     let node = Running::start(settings, listeners);
     let mut client = Client::connect(&address).await;
-    client.get("anything", Level::Eventual, &[]).await.unwrap();
+    client.admin.status(StatusRequest {}).await.unwrap();
     node.stop().await.unwrap();
 }
 
