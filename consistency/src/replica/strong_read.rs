@@ -8,6 +8,7 @@ use crate::effect::Note;
 use crate::key::{NodeId, Row};
 use crate::message::{Message, Vote};
 use crate::quorum::Tally;
+use crate::record::Record;
 use crate::register::{Decision, ReadAnswer, Reading, StrongValue};
 use crate::request::{Answer, Level, Reason, Reply};
 use crate::version::Ballot;
@@ -245,14 +246,24 @@ impl Replica {
         let Some(read) = self.reads.remove(&round) else {
             return;
         };
-        let record = match record {
-            Ok(record) => record,
+        match record {
+            Ok(record) => self.answer_read(turn, read, ballot, value, record),
             Err(damage) => {
                 let refusal = self.meet_damage(turn, damage);
                 self.finish(turn, read.job, Err(refusal));
-                return;
             }
-        };
+        }
+    }
+
+    /// Answers a read with a chosen value; `record` is the row of the eventual view.
+    fn answer_read(
+        &mut self,
+        turn: &mut Turn<'_>,
+        read: StrongRead,
+        ballot: Ballot,
+        value: &StrongValue,
+        record: Option<Record>,
+    ) {
         let Some(job) = self.jobs.get(&read.job) else {
             return;
         };
