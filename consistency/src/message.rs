@@ -97,7 +97,7 @@ pub struct Append {
 pub struct Place {
     /// The sender's newest heartbeat to the receiver.
     pub after: u64,
-    /// How many pushes there were since that heartbeat, this one included.
+    /// How many pushes there were since that heartbeat, this one and those that were left out included.
     pub number: u64,
     /// Every entry the sender wrote with a clock up to this, to whatever shard both hold, was stated
     /// by that heartbeat or pushed since, at the latest with this push.
