@@ -130,6 +130,17 @@ impl Listeners {
     pub fn peer_address(&self) -> io::Result<SocketAddr> {
         self.peers.local_addr()
     }
+
+    /// Where metrics are read, if they are served.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn metrics_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.metrics
+            .as_ref()
+            .map(TcpListener::local_addr)
+            .transpose()
+    }
 }
 
 /// Serves until `shutdown` is done, then stops in bounded time. When this returns `Ok`, everything that was

@@ -17,6 +17,8 @@ use hansa_proto::v1::get_reply::Content;
 use hansa_proto::v1::kv_client::KvClient;
 use hansa_proto::v1::{self, Level, StatusRequest};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::Status;
@@ -153,6 +155,7 @@ impl Cluster {
             settings.dial = dial.clone();
             settings.listen = bound.client_address().unwrap();
             settings.peer_listen = bound.peer_address().unwrap();
+            settings.metrics_listen = bound.metrics_address().unwrap();
         }
         let nodes = all
             .iter()
@@ -200,6 +203,23 @@ impl Cluster {
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
         self.nodes[number] = Some(Running::start(settings, listeners));
+    }
+
+    /// The sum of one node's counter over all series that carry `label`; the node must serve metrics.
+    pub(crate) async fn counter(&self, number: usize, name: &str, label: &str) -> u64 {
+        let address = self.settings[number].metrics_listen.unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await.unwrap();
+        assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+        let series = page.lines().filter(|line| line.starts_with(name));
+        let values = series.filter(|line| line.contains(label)).map(|line| {
+            let (_, value) = line.rsplit_once(' ').unwrap();
+            value.parse::<u64>().unwrap()
+        });
+        values.sum()
     }
 
     /// A client of one node.

@@ -143,6 +143,8 @@ pub(crate) struct Actor {
     seen: Seen,
     last_ns: u64,
     deadline: Duration,
+    /// Whether its operations count among the figures of latency.
+    counted: bool,
 }
 
 /// A call of the session, or of the client at level eventual.
@@ -170,6 +172,15 @@ impl Actor {
             seen: Seen::default(),
             last_ns: 0,
             deadline,
+            counted: true,
+        }
+    }
+
+    /// The same client, one of so many that its latencies would drown those of the others.
+    pub(crate) fn uncounted(self) -> Actor {
+        Actor {
+            counted: false,
+            ..self
         }
     }
 
@@ -417,7 +428,8 @@ impl Actor {
                 Err(error.clone())
             }
         };
-        if let Some(level) = LEVELS.iter().position(|it| *it == level) {
+        let level = LEVELS.iter().position(|it| *it == level);
+        if let Some(level) = level.filter(|_| self.counted) {
             self.desk.board.count(self.region, level, &counted);
         }
         self.desk.history.write(&line);

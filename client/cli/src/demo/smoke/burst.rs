@@ -30,7 +30,7 @@ pub(super) async fn run(cluster: &Cluster, desk: &Arc<Desk>, figures: &mut Figur
     let before = syncs(cluster).await?;
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
-        let mut actor = Actor::new(desk, REGION, DEADLINE);
+        let mut actor = Actor::new(desk, REGION, DEADLINE).uncounted();
         let key = format!("{}/burst/{client}", desk.history.run());
         clients.spawn(async move {
             for _ in 0..WRITES {
