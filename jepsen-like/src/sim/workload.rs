@@ -33,6 +33,8 @@ const ROTATE_AFTER: u64 = 90;
 const EVENTUAL_BITS: u64 = 19;
 /// What one strong increment adds.
 const STRONG_UNIT: i64 = 1 << 40;
+/// Elements a set can have.
+const ELEMENTS: u64 = 4;
 /// Keys of each type in one generation.
 const KEYS: u64 = 2;
 
@@ -275,7 +277,7 @@ impl Generator {
             };
             return Some(begin(process, random, key, level, made, now_ns));
         }
-        let element = format!("e{}", random.below(4));
+        let element = format!("e{}", random.below(ELEMENTS));
         let row = row(keyspace, name, Some(&element))?;
         let text = Some(Datum::Text(element.clone()));
         let asked = history::Membership {
@@ -294,6 +296,12 @@ impl Generator {
         let made = Made { op, value, command };
         Some(begin(process, random, key, level, made, now_ns))
     }
+}
+
+/// A request id as histories name it.
+#[must_use]
+pub fn id_text(id: RequestId) -> String {
+    format!("{}-{}-{}", id.session, id.seq, id.issued.0)
 }
 
 fn recorded(level: Level) -> history::Level {
@@ -336,7 +344,7 @@ fn begin(
         false => 0,
     };
     let request_id = identified.then(|| process.request_id());
-    record.request_id = request_id.map(|id| format!("{}-{}-{}", id.session, id.seq, id.issued.0));
+    record.request_id = request_id.map(id_text);
     let request = Request {
         command,
         level,
@@ -495,13 +503,42 @@ pub fn final_request(key: &str) -> Option<Request> {
         false => Command::Get(row),
         true => elements(row),
     };
-    Some(Request {
+    Some(plain(command, Level::Eventual))
+}
+
+/// Reads that together show a key at level strong: as recorded and as asked. A set is asked element by element.
+#[must_use]
+pub fn strong_reads(key: &str) -> Vec<(Op, Option<Datum>, Request)> {
+    let (keyspace, name) = split_key(key);
+    let get = |element: Option<&str>| {
+        let row = row(keyspace, name, element)?;
+        Some(plain(Command::Get(row), Level::Strong))
+    };
+    match keyspace {
+        SETS => {
+            let elements = (0..ELEMENTS).map(|number| format!("e{number}"));
+            let reads = elements.filter_map(|element| {
+                let request = get(Some(&element))?;
+                let present = None;
+                let asked = Datum::Membership(history::Membership { element, present });
+                Some((Op::Contains, Some(asked), request))
+            });
+            reads.collect()
+        }
+        COUNTERS => get(None).map(|r| (Op::Read, None, r)).into_iter().collect(),
+        _ => get(None).map(|r| (Op::Get, None, r)).into_iter().collect(),
+    }
+}
+
+/// A request outside every session.
+fn plain(command: Command, level: Level) -> Request {
+    Request {
         command,
-        level: Level::Eventual,
+        level,
         context: Context::new(),
         request_id: None,
         retry_of: None,
         ack_regions: 0,
         deadline: std::time::Duration::ZERO,
-    })
+    }
 }
