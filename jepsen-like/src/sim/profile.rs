@@ -4,10 +4,14 @@
 //! its rule matters.
 
 use clap::ValueEnum;
+use hansa_consistency::limits::CLOCK_AHEAD_MAX_MS;
 
 use super::network::Weather;
 use super::random::Random;
 use super::workload::Mix;
+
+/// Two clocks that are off by this in opposite directions are just within the bound that the core accepts.
+const SKEW_MS_MAX: u64 = CLOCK_AHEAD_MAX_MS / 2 - 1;
 
 /// One run's shape.
 #[derive(Clone, Debug)]
@@ -85,7 +89,7 @@ impl Profile {
                 duplication: if rough { random.between(0, 40) } else { 0 },
                 reordering: if rough { random.between(0, 300) } else { 20 },
             },
-            skew_ms: random.between(0, 240),
+            skew_ms: random.between(0, SKEW_MS_MAX),
             fault_every_us: random.between(400, 3000) * 1000,
             faults: Faults {
                 one_way: random.between(0, 4),
@@ -175,7 +179,7 @@ impl Shape {
                     eventual: 20,
                     session: 900,
                 };
-                profile.skew_ms = 249;
+                profile.skew_ms = SKEW_MS_MAX;
                 profile.faults.one_way = 12;
                 profile.faults.heal = 3;
                 profile.fault_every_us = 500_000;
@@ -187,7 +191,7 @@ impl Shape {
                     session: 450,
                 };
                 profile.think_us = 60_000;
-                profile.skew_ms = 240;
+                profile.skew_ms = SKEW_MS_MAX;
             }
             Shape::TailLosing => {
                 Shape::Busy.bend(profile);
