@@ -135,14 +135,16 @@ impl Disk {
         lost.collect()
     }
 
-    /// Whether a log entry is held: visible now, and durable too when `durably`.
+    /// Whether this very log entry is held: visible now, and durable too when `durably`.
     #[must_use]
-    pub fn holds_entry(&self, entry: &Bytes, durably: bool) -> bool {
-        let key = (Family::Log, entry.clone());
-        match self.pending(&key).filter(|_| durably) {
-            Some(durable) => durable.is_some(),
-            None => self.rows.contains_key(&key),
-        }
+    pub fn holds(&self, entry: &LostEntry, durably: bool) -> bool {
+        let key = (Family::Log, entry.key.clone());
+        // Another entry may stand under the same name: a name that nobody else knew is given again.
+        let held = match self.pending(&key).filter(|_| durably) {
+            Some(durable) => durable,
+            None => self.rows.get(&key),
+        };
+        held == Some(&entry.record)
     }
 
     /// Whether a read since the last call used a row that is not durable yet.

@@ -57,6 +57,11 @@ pub fn demand(world: &mut World) -> Vec<String> {
             violations.extend(last.and_then(|last| fault(read, last)));
         }
     }
+    if let Some(first) = violations.first_mut() {
+        for status in world.statuses() {
+            *first += &format!("\n{status:?}");
+        }
+    }
     violations
 }
 

@@ -27,7 +27,7 @@ pub const DISK_LOST: &str = "DISK_LOST";
 /// An entry that was durable on one disk only, until that disk lost it.
 #[derive(Debug)]
 struct Lost {
-    key: bytes::Bytes,
+    stored: LostEntry,
     region: RegionId,
     hlc: Hlc,
     request: Option<RequestId>,
@@ -59,20 +59,20 @@ impl Losses {
         at_ns: u64,
     ) {
         let Some(node) = nodes.get(&id) else { return };
-        for LostEntry { key, record } in entries {
+        for stored in entries {
             // A log key is a shard (4 bytes), the origin's node and incarnation (2 and 4), a seq (8).
-            let own = key.get(4..6) == Some(&id.0.to_be_bytes()[..]);
+            let own = stored.key.get(4..6) == Some(&id.0.to_be_bytes()[..]);
             let mut others = nodes.values().filter(|other| other.id != id);
-            if !own || others.any(|other| other.disk.holds_entry(&key, true)) {
+            if !own || others.any(|other| other.disk.holds(&stored, true)) {
                 continue;
             }
-            let Ok(entry) = Entry::from_record(&record) else {
+            let Ok(entry) = Entry::from_record(&stored.record) else {
                 continue;
             };
             let eventual = entry.changes.into_iter();
             let eventual = eventual.filter(|change| change.chosen == Ballot::ZERO);
             self.lost.push(Lost {
-                key,
+                stored,
                 region: node.region,
                 hlc: entry.hlc,
                 request: entry.request,
@@ -84,7 +84,7 @@ impl Losses {
 
     /// Takes back the acknowledgement of what was lost.
     pub fn forgive(&self, nodes: &BTreeMap<NodeId, Node>, history: &mut History) {
-        let held = |lost: &&Lost| nodes.values().any(|n| n.disk.holds_entry(&lost.key, false));
+        let held = |lost: &&Lost| nodes.values().any(|n| n.disk.holds(&lost.stored, false));
         for lost in self.lost.iter().filter(|lost| !held(lost)) {
             for (line, record) in history.records.iter_mut().enumerate() {
                 let judged = record.op.is_client() && record.status == Status::Ok;
