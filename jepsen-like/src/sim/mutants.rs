@@ -98,20 +98,20 @@ impl Candidate {
 /// The shape in which a rule matters; `None` where the drawn shapes will do.
 fn shape_for(mutant: Mutant) -> Option<Shape> {
     match mutant {
-        Mutant::VoteBeforeSequence | Mutant::IncarnationReused | Mutant::TrustsWhoeverStarts => {
-            Some(Shape::TailLosing)
-        }
+        Mutant::VoteBeforeSequence | Mutant::IncarnationReused => Some(Shape::TailLosing),
         Mutant::PendingNotOverlaid => Some(Shape::Busy),
         Mutant::PromiseNotDurable => Some(Shape::Crashing),
         // A clock goes back only over a restart shorter than it ran ahead.
         Mutant::ClockNotReserved => Some(Shape::Flapping),
         // Only a group of several writes can share anything.
         Mutant::GroupSharesDot => Some(Shape::Contended),
-        Mutant::HeartbeatSinceSent
-        | Mutant::HeartbeatOverGap
-        | Mutant::PushesOverGap
-        | Mutant::PushesHideUncommitted => Some(Shape::Lossy),
-        Mutant::DepsOmitted => Some(Shape::Torn),
+        Mutant::HeartbeatSinceSent | Mutant::HeartbeatOverGap | Mutant::PushesOverGap => {
+            Some(Shape::Lossy)
+        }
+        // Sessions must come by while one direction is cut and a node has just come back.
+        Mutant::DepsOmitted | Mutant::PushesHideUncommitted | Mutant::TrustsWhoeverStarts => {
+            Some(Shape::Torn)
+        }
         Mutant::TokenReplaced
         | Mutant::TokenFromStamp
         | Mutant::ReplyBeforeEntry

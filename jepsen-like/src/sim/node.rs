@@ -166,7 +166,7 @@ impl Node {
             Damage::Whole => {
                 self.lost_data = true;
                 // A fresh identity begins at the seconds since 1970, above every start before it.
-                self.start = EPOCH_MS / 1000 + self.start;
+                self.start += EPOCH_MS / 1000;
                 self.renew_incarnation();
                 self.disk.wipe()
             }
