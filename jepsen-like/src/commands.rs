@@ -1,94 +1,96 @@
 //! What the commands of `hansa-jepsen` do and print.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs::File;
+use std::io::BufReader;
+use std::path::PathBuf;
 use std::time::Instant;
 
+use anyhow::Context;
+use clap::ValueEnum;
 use hansa_consistency::effect::Note;
 use hansa_consistency::rules::Rules;
 
-use crate::history::Status;
+use crate::checker::{self, Verdict};
+use crate::history::{History, Level, Status};
 use crate::model::{self, ModelOptions};
-use crate::sim::profile::{Profile, Shape};
+use crate::sim::profile::Shape;
 use crate::sim::{self, Run};
-use clap::ValueEnum;
+
+#[cfg(feature = "mutants")]
+pub mod mutants;
+
+/// Which runs of the simulator to do.
+#[derive(Clone, Debug)]
+pub struct Seeds {
+    /// The first seed.
+    pub first: u64,
+    /// How many from there on.
+    pub count: u64,
+    /// Bends every run, instead of the shape that its seed stands for.
+    pub shape: Option<Shape>,
+    /// The broken rule to run with.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<String>,
+}
 
 /// Runs seeds of the simulator on all cores and reports; `true` when nothing was violated.
 ///
+/// The history written is that of the first run that violated something, else of the last.
+///
 /// # Errors
-/// When the history cannot be written.
-pub fn sim(
-    first: u64,
-    count: u64,
-    shape: Option<Shape>,
-    detailed: bool,
-    history: Option<File>,
-) -> anyhow::Result<bool> {
+/// When the history cannot be written, or the broken rule asked for does not exist.
+pub fn sim(seeds: &Seeds, history: Option<File>) -> anyhow::Result<bool> {
     let begun = Instant::now();
-    quiet_panics();
+    sim::quiet_panics();
     let mut totals = Totals::default();
-    let mut last = None;
-    for run in in_parallel(first, count, shape) {
+    let mut kept: Option<Run> = None;
+    for run in sim::in_parallel(seeds.first, seeds.count, runner(seeds)?) {
         totals.add(&run);
         if !run.violations.is_empty() {
-            print_violations(&run, shape);
+            print_violations(&run, seeds);
         }
-        if detailed {
+        if seeds.count == 1 {
             println!("seed {} trace {:016x}", run.seed, run.trace);
         }
-        last = Some(run);
+        if kept.as_ref().is_none_or(|kept| kept.violations.is_empty()) {
+            kept = Some(run);
+        }
     }
-    if let (Some(run), Some(file)) = (last, history) {
+    if let (Some(run), Some(file)) = (kept, history) {
         run.history.write(file)?;
     }
     totals.print(begun.elapsed().as_secs_f64());
-    Ok(totals.violated == 0)
-}
-
-/// A violated assertion is reported as a violation of its seed; the default message would only be noise.
-fn quiet_panics() {
-    std::panic::set_hook(Box::new(|_| {}));
-}
-
-/// Runs seeds on as many threads as there are cores; results come in order of the seeds.
-fn in_parallel(first: u64, count: u64, shape: Option<Shape>) -> impl Iterator<Item = Run> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    let (sender, receiver) = std::sync::mpsc::sync_channel(64);
-    for thread in 0..threads {
-        let sender = sender.clone();
-        std::thread::spawn(move || {
-            for seed in (first..first + count)
-                .skip(thread as usize)
-                .step_by(threads as usize)
-            {
-                let bend = |profile: &mut Profile| {
-                    if let Some(shape) = shape {
-                        shape.bend(profile);
-                    }
-                };
-                let run = sim::run_shaped(seed, Rules::default(), bend);
-                if sender.send(run).is_err() {
-                    return;
-                }
-            }
-        });
+    let idle = totals.idle();
+    for complaint in &idle {
+        println!("VIOLATED floor: {complaint}");
     }
-    drop(sender);
-    let mut waiting: BTreeMap<u64, Run> = BTreeMap::new();
-    let mut next = first;
-    std::iter::from_fn(move || {
-        loop {
-            if let Some(run) = waiting.remove(&next) {
-                next += 1;
-                return Some(run);
-            }
-            let run = receiver.recv().ok()?;
-            waiting.insert(run.seed, run);
-        }
+    Ok(totals.violated == 0 && idle.is_empty())
+}
+
+/// What runs one seed.
+#[cfg(not(feature = "mutants"))]
+fn runner(seeds: &Seeds) -> anyhow::Result<impl Fn(u64) -> Run + Clone + Send + 'static> {
+    let shape = seeds.shape;
+    Ok(move |seed| sim::run_shaped(seed, Rules::default(), shape, |_| {}))
+}
+
+/// What runs one seed.
+#[cfg(feature = "mutants")]
+fn runner(seeds: &Seeds) -> anyhow::Result<impl Fn(u64) -> Run + Clone + Send + 'static> {
+    let shape = seeds.shape;
+    let candidate = match &seeds.mutant {
+        Some(name) => Some(mutants::named(name)?),
+        None => None,
+    };
+    Ok(move |seed| match &candidate {
+        Some(candidate) => candidate.run(seed, shape),
+        None => sim::run_shaped(seed, Rules::default(), shape, |_| {}),
     })
 }
 
-fn print_violations(run: &Run, shape: Option<Shape>) {
+fn print_violations(run: &Run, seeds: &Seeds) {
     println!("seed {}:", run.seed);
     for (property, explanation) in &run.violations {
         println!(
@@ -96,11 +98,63 @@ fn print_violations(run: &Run, shape: Option<Shape>) {
             explanation.replace('\n', "\n    ")
         );
     }
-    let shape = shape.and_then(|shape| Some(shape.to_possible_value()?.get_name().to_owned()));
-    let shape = shape.map_or_else(String::new, |name| format!(" --shape {name}"));
-    let seed = run.seed;
-    println!("  replay: hansa-jepsen sim --seed {seed}{shape} --history history.jsonl");
+    let mut replay = format!("{} sim --seed {}", invocation(), run.seed);
+    if let Some(value) = seeds.shape.and_then(|shape| shape.to_possible_value()) {
+        replay += &format!(" --shape {}", value.get_name());
+    }
+    #[cfg(feature = "mutants")]
+    if let Some(mutant) = &seeds.mutant {
+        replay += &format!(" --mutant {mutant}");
+    }
+    println!("  replay: {replay} --history history.jsonl");
 }
+
+/// How this program is called here: by its name when that is what a shell finds, else by the form that works
+/// in the repository.
+pub(crate) fn invocation() -> &'static str {
+    let found = env::var_os("PATH").and_then(|path| {
+        let mut folders = env::split_paths(&path);
+        folders.find_map(|folder| folder.join("hansa-jepsen").canonicalize().ok())
+    });
+    let ours = env::current_exe().and_then(|exe| exe.canonicalize()).ok();
+    match (found.is_some() && found == ours, cfg!(feature = "mutants")) {
+        (true, _) => "hansa-jepsen",
+        (false, true) => "cargo run --release -p hansa-jepsen --features mutants --",
+        (false, false) => "cargo run --release -p hansa-jepsen --",
+    }
+}
+
+/// Judges histories with every checker and prints a line per property; `true` when all hold in all of them.
+///
+/// # Errors
+/// When a file cannot be read, or is not a history: names the file and the line.
+pub fn check(files: &[PathBuf]) -> anyhow::Result<bool> {
+    let mut clean = true;
+    for path in files {
+        let name = path.display();
+        let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+        let history = History::read(BufReader::new(file)).with_context(|| name.to_string())?;
+        println!("{name}: {} lines", history.records.len());
+        for (property, verdict) in checker::check_all(&history) {
+            clean &= verdict.is_ok();
+            match verdict {
+                Verdict::Ok => println!("  ok        {property}"),
+                Verdict::Violation(violation) => {
+                    println!("  VIOLATED  {}", violation.render(&history));
+                }
+                Verdict::Unknown { why } => println!("  UNDECIDED {property}: {why}"),
+            }
+        }
+    }
+    Ok(clean)
+}
+
+/// Of each kind of operation at least so many must be done, percent. Under the worst shape it is about a third.
+const FLOOR_PERCENT: u64 = 10;
+/// Fewer operations of a kind than this, or fewer runs, tell nothing: one run may be all faults.
+const FLOOR_JUDGED_FROM: u64 = 100;
+/// See [`FLOOR_JUDGED_FROM`].
+const FLOOR_RUNS: u64 = 20;
 
 /// Sums over runs.
 #[derive(Default)]
@@ -108,6 +162,8 @@ struct Totals {
     runs: u64,
     violated: u64,
     operations: BTreeMap<&'static str, u64>,
+    /// Operations done and asked for, by level and by whether they write.
+    done: BTreeMap<(Level, bool), (u64, u64)>,
     notes: BTreeMap<Note, u64>,
     virtual_us: u64,
     steps: u64,
@@ -126,10 +182,29 @@ impl Totals {
                 Status::Info => "unknown",
             };
             *self.operations.entry(status).or_default() += 1;
+            if let Some(level) = record.level.filter(|_| !record.is_refused()) {
+                let kind = (level, record.op.is_write());
+                let (done, asked) = self.done.entry(kind).or_default();
+                *done += u64::from(record.status == Status::Ok);
+                *asked += 1;
+            }
         }
         for (note, count) in &run.notes {
             *self.notes.entry(*note).or_default() += count;
         }
+    }
+
+    /// Kinds of operations of which nearly none was done: a core that refuses everything is not safe but useless.
+    fn idle(&self) -> Vec<String> {
+        let kinds = self.done.iter().filter(|_| self.runs >= FLOOR_RUNS);
+        let idle = kinds.filter(|(_, (done, asked))| {
+            *asked >= FLOOR_JUDGED_FROM && *done * 100 < *asked * FLOOR_PERCENT
+        });
+        let named = idle.map(|((level, writes), (done, asked))| {
+            let kind = if *writes { "writes" } else { "reads" };
+            format!("only {done} of {asked} {kind} at level {level:?} were done")
+        });
+        named.collect()
     }
 
     fn print(&self, seconds: f64) {
@@ -166,57 +241,4 @@ pub fn model(schedules: u64, seed: u64) -> bool {
     println!("{report}");
     println!("{:.1} s", begun.elapsed().as_secs_f64());
     report.violations.is_empty()
-}
-
-/// Schedules of the register model that one run of the simulator is worth.
-#[cfg(feature = "mutants")]
-const SCHEDULES_PER_RUN: u64 = 20;
-
-/// Breaks one rule after the other and reports what caught it; `true` when none escaped.
-///
-/// The register model is asked first where it knows the rule: it is faster by far.
-#[cfg(feature = "mutants")]
-#[must_use]
-pub fn mutants(budget: u64, only: Option<&str>) -> bool {
-    use crate::sim::mutants::Candidate;
-    use hansa_consistency::rules::Mutant;
-    quiet_panics();
-    let modelled = |name: &str| {
-        let known = model::mutants();
-        let found = known.iter().find(|(m, _)| format!("{m:?}") == name);
-        found.map(|(mutant, _)| *mutant)
-    };
-    let mut candidates: Vec<Candidate> = Mutant::ALL.into_iter().map(Candidate::of).collect();
-    candidates.push(Candidate::lying_sync());
-    candidates.retain(|c| only.is_none_or(|part| c.name.contains(part)));
-    let mut caught = 0;
-    for candidate in &candidates {
-        let begun = Instant::now();
-        let by_model = modelled(&candidate.name)
-            .and_then(|mutant| model::catch(mutant, budget * SCHEDULES_PER_RUN))
-            .map(|found| {
-                (
-                    format!("model: {}", found.what),
-                    found.schedules,
-                    "schedules",
-                )
-            });
-        let by_simulator = || {
-            let found = candidate.catch(0, budget)?;
-            Some((format!("sim: {}", found.by), found.after, "runs"))
-        };
-        let outcome = by_model.or_else(by_simulator);
-        caught += usize::from(outcome.is_some());
-        let seconds = begun.elapsed().as_secs_f64();
-        let name = &candidate.name;
-        match outcome {
-            Some((by, after, unit)) => {
-                let by = by.lines().next().unwrap_or_default();
-                println!("{name:<36} caught after {after:>5} {unit:<9} {seconds:>5.1} s  {by}");
-            }
-            None => println!("{name:<36} ESCAPED {budget} runs, {seconds:.1} s"),
-        }
-    }
-    println!("caught {caught} of {}", candidates.len());
-    caught == candidates.len()
 }

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
-use hansa_jepsen::commands;
+use hansa_jepsen::commands::{self, Seeds};
 use hansa_jepsen::sim::profile::Shape;
 
 #[derive(Parser)]
@@ -19,28 +20,38 @@ const EXAMPLES: &str = "\
 Examples:
   hansa-jepsen sim --seeds 500            500 seeded runs of the core under faults
   hansa-jepsen sim --seed 42              one of them, in detail
+  hansa-jepsen sim --seed 42 --seeds 10   ten of them, from that one on
+  hansa-jepsen check history.jsonl        judge a history, of a run or of anything else
   hansa-jepsen model --schedules 100000   the strong register alone
-Exit codes: 0 clean, 1 a violation (or a mutant that escaped), 2 wrong usage.";
+Exit codes: 0 clean, 1 a violation or an undecided property (or a mutant that escaped), 2 wrong usage or no
+history.";
 
 #[derive(Subcommand)]
 enum Command {
     /// The real core under a deterministic simulator, judged by every checker.
     Sim {
-        /// How many seeds to run, from the first one on.
-        #[arg(long, default_value_t = 100)]
-        seeds: u64,
-        /// Run this one seed only, and say more about it.
+        /// How many seeds to run: 100, or 1 when --seed is given.
         #[arg(long)]
-        seed: Option<u64>,
+        seeds: Option<u64>,
         /// The first seed.
-        #[arg(long, default_value_t = 1)]
-        from: u64,
-        /// Bend the runs' shapes towards something.
+        #[arg(long, alias = "from")]
+        seed: Option<u64>,
+        /// Bend every run towards something, instead of what its seed stands for.
         #[arg(long)]
         shape: Option<Shape>,
-        /// Write the history of the (last) run to this file, as JSON lines.
+        /// Write the history of the first run that violates something (else of the last) here, as JSON lines.
         #[arg(long)]
         history: Option<PathBuf>,
+        /// Break this rule, in the shape in which it matters.
+        #[cfg(feature = "mutants")]
+        #[arg(long)]
+        mutant: Option<String>,
+    },
+    /// Judges histories with every checker; exits with 1 when one is not proved clean.
+    Check {
+        /// Histories (docs/history-format.md).
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
     },
     /// The strong register alone under random schedules.
     Model {
@@ -54,8 +65,8 @@ enum Command {
     /// Breaks the protocol's rules on purpose, one at a time, and reports which checker caught it.
     #[cfg(feature = "mutants")]
     Mutants {
-        /// Runs (or schedules of the register model, times 20) per mutant at most.
-        #[arg(long, default_value_t = 2000)]
+        /// Runs per mutant at most, and 20 times as many schedules of the register model.
+        #[arg(long, default_value_t = 1000)]
         budget: u64,
         /// Only mutants whose name contains this.
         #[arg(long)]
@@ -79,19 +90,27 @@ fn run(args: Args) -> anyhow::Result<bool> {
         Command::Sim {
             seeds,
             seed,
-            from,
             shape,
             history,
+            #[cfg(feature = "mutants")]
+            mutant,
         } => {
-            let file = history.map(File::create).transpose()?;
-            let (first, count) = match seed {
-                Some(seed) => (seed, 1),
-                None => (from, seeds),
+            let create = |path: PathBuf| {
+                File::create(&path).with_context(|| format!("cannot write {}", path.display()))
             };
-            commands::sim(first, count, shape, seed.is_some(), file)
+            let file = history.map(create).transpose()?;
+            let seeds = Seeds {
+                first: seed.unwrap_or(1),
+                count: seeds.unwrap_or(if seed.is_some() { 1 } else { 100 }),
+                shape,
+                #[cfg(feature = "mutants")]
+                mutant,
+            };
+            commands::sim(&seeds, file)
         }
+        Command::Check { files } => commands::check(&files),
         Command::Model { schedules, seed } => Ok(commands::model(schedules, seed)),
         #[cfg(feature = "mutants")]
-        Command::Mutants { budget, only } => Ok(commands::mutants(budget, only.as_deref())),
+        Command::Mutants { budget, only } => commands::mutants::mutants(budget, only.as_deref()),
     }
 }

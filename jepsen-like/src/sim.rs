@@ -7,6 +7,8 @@
 
 pub mod disk;
 pub mod invariants;
+pub mod liveness;
+pub mod loss;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 pub mod nemesis;
@@ -17,6 +19,7 @@ pub mod random;
 pub mod workload;
 pub mod world;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -24,8 +27,8 @@ use hansa_consistency::effect::Note;
 use hansa_consistency::rules::Rules;
 
 use crate::checker::{self, Verdict};
-use crate::history::{History, Record, Status};
-use profile::Profile;
+use crate::history::History;
+use profile::{Profile, Shape};
 use random::Random;
 use world::World;
 
@@ -51,34 +54,87 @@ pub struct Run {
     pub violations: Vec<(String, String)>,
 }
 
+thread_local! {
+    /// Where and why this thread panicked last.
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Keeps panics off the screen: one in a run is reported as a violation of its seed, with its place.
+pub fn quiet_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        PANIC.set(Some(panic.to_string()));
+    }));
+}
+
 /// Runs one seed under the given rules, with the shape the seed stands for.
 #[must_use]
 pub fn run(seed: u64, rules: Rules) -> Run {
-    run_shaped(seed, rules, |_| {})
+    run_shaped(seed, rules, None, |_| {})
 }
 
-/// Runs one seed with a shape bent by the caller.
+/// Runs one seed, bent by `shape` instead of the one it stands for, and then by `disk`.
 #[must_use]
-pub fn run_shaped(seed: u64, rules: Rules, bend: impl Fn(&mut Profile)) -> Run {
+pub fn run_shaped(
+    seed: u64,
+    rules: Rules,
+    shape: Option<Shape>,
+    disk: impl Fn(&mut Profile),
+) -> Run {
     let mut profile = Profile::drawn(&mut Random::new(seed ^ 0x5eed));
-    bend(&mut profile);
-    let outcome = catch_unwind(AssertUnwindSafe(|| simulate(seed, profile, rules)));
-    match outcome {
-        Ok(run) => run,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-            Run {
-                seed,
-                history: History::default(),
-                trace: 0,
-                virtual_us: 0,
-                steps: 0,
-                notes: BTreeMap::new(),
-                violations: vec![("assertion".into(), text.unwrap_or_default())],
-            }
-        }
+    if let Some(shape) = shape.or_else(|| Shape::drawn(seed)) {
+        shape.bend(&mut profile);
     }
+    disk(&mut profile);
+    let outcome = catch_unwind(AssertUnwindSafe(|| simulate(seed, profile, rules)));
+    outcome.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+        let text = PANIC.take().or(text);
+        Run {
+            seed,
+            history: History::default(),
+            trace: 0,
+            virtual_us: 0,
+            steps: 0,
+            notes: BTreeMap::new(),
+            violations: vec![("assertion".into(), text.unwrap_or_default())],
+        }
+    })
+}
+
+/// Runs seeds on as many threads as there are cores; results come in order of the seeds.
+pub fn in_parallel(
+    first: u64,
+    count: u64,
+    run: impl Fn(u64) -> Run + Clone + Send + 'static,
+) -> impl Iterator<Item = Run> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let (sender, receiver) = std::sync::mpsc::sync_channel(64);
+    for thread in 0..threads {
+        let (sender, run) = (sender.clone(), run.clone());
+        let seeds = (first..first.saturating_add(count)).skip(thread);
+        let seeds = seeds.step_by(threads);
+        std::thread::spawn(move || {
+            for seed in seeds {
+                if sender.send(run(seed)).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    drop(sender);
+    let mut waiting: BTreeMap<u64, Run> = BTreeMap::new();
+    let mut next = first;
+    std::iter::from_fn(move || {
+        loop {
+            if let Some(run) = waiting.remove(&next) {
+                next += 1;
+                return Some(run);
+            }
+            let run = receiver.recv().ok()?;
+            waiting.insert(run.seed, run);
+        }
+    })
 }
 
 fn simulate(seed: u64, profile: Profile, rules: Rules) -> Run {
@@ -95,7 +151,14 @@ fn simulate(seed: u64, profile: Profile, rules: Rules) -> Run {
     }
     let converged = world.converged();
     world.record_finals();
-    forgive_destroyed(&mut world);
+    let unanswered = match converged {
+        true => liveness::demand(&mut world),
+        false => Vec::new(),
+    };
+    // With more replicas nothing is acknowledged that one disk alone holds.
+    if world.profile.replicas == 1 {
+        world.losses.forgive(&world.nodes, &mut world.history);
+    }
     for record in &mut world.history.records {
         record.run = "sim".into();
         record.seed = seed;
@@ -117,6 +180,7 @@ fn simulate(seed: u64, profile: Profile, rules: Rules) -> Run {
         }
         violations.push(("converges".into(), text));
     }
+    violations.extend(unanswered.iter().take(3).map(|u| named("liveness", u)));
     violations.extend(judge(&world.history));
     Run {
         seed,
@@ -140,28 +204,4 @@ pub fn judge(history: &History) -> Vec<(String, String)> {
             Verdict::Unknown { why } => Some((name.to_owned(), format!("undecided: {why}"))),
         })
         .collect()
-}
-
-/// At one replica per region a destroyed disk may take its region's unshipped eventual and session
-/// writes with it: those, and only those, become unknown (DESIGN 4.1, 20).
-fn forgive_destroyed(world: &mut World) {
-    let destroyed: Vec<String> = world
-        .nodes
-        .values()
-        .filter(|n| n.lost_tail && world.profile.replicas == 1)
-        .map(|n| format!("n{}", n.id.0))
-        .collect();
-    let on_destroyed = |record: &Record| {
-        let node = record.node.as_ref();
-        node.is_some_and(|n| destroyed.contains(n))
-            && record.op.is_write()
-            && record.op.is_client()
-            && record.level != Some(crate::history::Level::Strong)
-    };
-    for record in &mut world.history.records {
-        if record.status == Status::Ok && on_destroyed(record) {
-            record.status = Status::Info;
-            record.error = Some("DISK_DESTROYED".into());
-        }
-    }
 }

@@ -15,9 +15,10 @@
 //! A *cell* is a register, a counter, or one element of a set. Registers are compared by version. Counters are
 //! compared by the mask of their low increments and, where no strong increment is negative, by a lower bound of their
 //! strong part; strong increments pass nothing on, as a sum does not name them. An element that is missing is a
-//! fault only if no removal can explain it; one that is there although it was removed is left to other checkers.
+//! fault only if no removal can explain it; one that is there although it was removed, only if the remover's session
+//! knew of every add that can explain it (a removal takes away what its replica has seen, and no more).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use self::cells::{Cells, Shown};
@@ -77,6 +78,24 @@ pub(super) fn check(history: &History, name: &'static str, guarantee: Guarantee)
             Violation::verdict(history, name, explanation, operations)
         }
     }
+}
+
+/// Finds a final read that shows an element whose removal had seen every add: the explanation and both lines.
+///
+/// # Errors
+/// Says why the sessions' knowledge cannot be followed.
+pub(super) fn undone_removal(history: &History) -> Result<Option<(String, Vec<usize>)>, String> {
+    let keys = index::by_key(history);
+    let cells = Cells::of(history, &keys)?;
+    let mut engine = Engine::new(history, &keys, cells, Guarantee::ReadYourWrites);
+    // Whatever it finds is reported under its own name; here its logs are wanted.
+    engine.run();
+    let finals = keys.iter().flat_map(|key| key.finals.iter().copied());
+    let mut undone = finals.filter_map(|last| {
+        let (what, removal) = engine.cells.undone(last)?;
+        Some((what, vec![removal, last]))
+    });
+    Ok(undone.next())
 }
 
 /// Whether the operation carried its session's token and promises the guarantees.
@@ -207,10 +226,33 @@ impl<'h> Engine<'h> {
         }
         if is_learned(record) {
             let own = self.now[session].own;
-            self.cells.learn(session, own, line);
+            let seen = self.adds_removed(session, known, line);
+            self.cells.learn(session, own, line, seen);
             self.now[session].own += 1;
         }
         None
+    }
+
+    /// The adds that a removal must have taken away: those its session knew, if its level promises to see them.
+    fn adds_removed(
+        &self,
+        session: usize,
+        known: &Knowledge,
+        line: usize,
+    ) -> Option<BTreeSet<usize>> {
+        let cell = self.cells.removes(line)?;
+        let judged = is_judged(&self.history.records[line]);
+        judged.then(|| {
+            let learners = self.cells.learners(cell);
+            let known = learners.flat_map(|learner| {
+                let upto = match learner == session {
+                    true => known.own,
+                    false => known.full[learner],
+                };
+                self.cells.adds_known(cell, learner, upto)
+            });
+            known.collect()
+        })
     }
 
     fn judge_read(

@@ -3,8 +3,10 @@
 //!
 //! After everything healed and drained, every region's final read must show, for a register a version not below that
 //! of any acknowledged write; for a counter every acknowledged increment exactly once and nothing else but increments
-//! of unknown outcome; for a set every element whose acknowledged add no removal can have followed.
+//! of unknown outcome; for a set every element whose acknowledged add no removal can have followed, and no element
+//! whose removal knew of every add.
 
+use super::causality;
 use super::finals::Finals;
 use super::index::{self, Increment, KeyIndex, Kind, Operation, Outcome, Writers, increments};
 use super::totals::Totals;
@@ -31,6 +33,13 @@ pub fn check(history: &History) -> Verdict {
             }
             Err(why) => unknown = unknown.or(Some(why)),
         }
+    }
+    match causality::undone_removal(history) {
+        Ok(None) => {}
+        Ok(Some((explanation, lines))) => {
+            return Violation::verdict(history, NAME, explanation, lines);
+        }
+        Err(why) => unknown = unknown.or(Some(why)),
     }
     unknown.map_or(Verdict::Ok, |why| Verdict::Unknown { why })
 }
@@ -254,5 +263,29 @@ mod tests {
         assert!(check(&history([add.clone(), remove(20), without.clone()])).is_ok());
         assert!(check(&history([remove(5).info(), add.clone(), without])).is_ok());
         assert!(check(&history([add, last("eu", Some(members(&["e"])))])).is_ok());
+    }
+
+    #[test]
+    fn a_removal_that_knew_of_every_add_is_not_undone() {
+        let add = op(1, Op::Add, Session, 10, 11).text("e").session("s");
+        let remove = op(1, Op::Remove, Session, 20, 21).text("e").session("s");
+        let with = last("eu", Some(members(&["e"])));
+        let undone = check(&history([add.clone(), remove.clone(), with.clone()]));
+        assert_violation(&undone, "element e is there", &[1, 2]);
+        let stranger = op(2, Op::Add, Eventual, 5, 6).text("e");
+        assert!(
+            check(&history([
+                add.clone(),
+                stranger,
+                remove.clone(),
+                with.clone()
+            ]))
+            .is_ok()
+        );
+        let eventual = Record {
+            level: Some(Eventual),
+            ..remove
+        };
+        assert!(check(&history([add, eventual, with])).is_ok());
     }
 }

@@ -22,6 +22,15 @@ struct Group {
     before: Vec<(Key, Option<Bytes>)>,
 }
 
+/// A log entry that had been durable and is gone.
+#[derive(Debug)]
+pub struct LostEntry {
+    /// Its storage key, the same on every node.
+    pub key: Bytes,
+    /// What stood there.
+    pub record: Bytes,
+}
+
 /// One node's disk.
 #[derive(Debug, Default)]
 pub struct Disk {
@@ -90,7 +99,9 @@ impl Disk {
     }
 
     /// The machine loses power: what was not synced is gone, and of what was, the last `tail` groups.
-    pub fn crash(&mut self, tail: usize) {
+    /// Returns the log entries that had been durable and are gone.
+    pub fn crash(&mut self, tail: usize) -> Vec<LostEntry> {
+        let mut lost = Vec::new();
         let mut lost_synced = 0;
         while let Some(group) = self.groups.back() {
             if group.synced {
@@ -103,12 +114,37 @@ impl Disk {
                 break;
             };
             for (key, old) in group.before.into_iter().rev() {
-                match old {
-                    Some(value) => self.rows.insert(key, value),
+                let now = match old {
+                    Some(value) => self.rows.insert(key.clone(), value),
                     None => self.rows.remove(&key),
                 };
+                if let (true, Family::Log, Some(record)) = (group.synced, key.0, now) {
+                    lost.push(LostEntry { key: key.1, record });
+                }
             }
         }
+        lost
+    }
+
+    /// The disk is replaced by an empty one. Returns the log entries that had been durable.
+    pub fn wipe(&mut self) -> Vec<LostEntry> {
+        self.crash(0);
+        let entries = std::mem::take(self).rows.into_iter();
+        let entries = entries.filter(|((family, _), _)| *family == Family::Log);
+        let lost = entries.map(|((_, key), record)| LostEntry { key, record });
+        lost.collect()
+    }
+
+    /// Whether this very log entry is held: visible now, and durable too when `durably`.
+    #[must_use]
+    pub fn holds(&self, entry: &LostEntry, durably: bool) -> bool {
+        let key = (Family::Log, entry.key.clone());
+        // Another entry may stand under the same name: a name that nobody else knew is given again.
+        let held = match self.pending(&key).filter(|_| durably) {
+            Some(durable) => durable,
+            None => self.rows.get(&key),
+        };
+        held == Some(&entry.record)
     }
 
     /// Whether a read since the last call used a row that is not durable yet.

@@ -6,9 +6,10 @@
 use hansa_consistency::rules::{Mutant, Rules};
 
 use super::profile::{Profile, Shape};
-use super::run_shaped;
+use super::{Run, in_parallel, run_shaped};
 
 /// A broken rule to look for in simulated runs.
+#[derive(Clone)]
 pub struct Candidate {
     /// Its name in reports.
     pub name: String,
@@ -22,9 +23,11 @@ pub struct Candidate {
 /// How a broken rule was caught.
 #[derive(Debug)]
 pub struct Caught {
-    /// Runs (or schedules) it took.
+    /// Runs it took.
     pub after: u64,
-    /// Which checker, and what it said first.
+    /// The seed that showed it.
+    pub seed: u64,
+    /// Which checker.
     pub by: String,
 }
 
@@ -39,6 +42,8 @@ impl Candidate {
             disk: match mutant {
                 Mutant::VoteBeforeSequence => |profile| profile.sequence_late = true,
                 Mutant::PendingNotOverlaid => |profile| profile.hides_pending = true,
+                // With one replica per region every own entry is committed at once.
+                Mutant::PushesHideUncommitted => |profile| profile.replicas = 3,
                 _ => |_| {},
             },
         }
@@ -55,30 +60,38 @@ impl Candidate {
         }
     }
 
+    /// All of them: the core's rules and the disk whose sync does nothing.
+    #[must_use]
+    pub fn all() -> Vec<Candidate> {
+        let rules = Mutant::ALL.into_iter().map(Candidate::of);
+        rules.chain([Candidate::lying_sync()]).collect()
+    }
+
+    /// One run with the rule broken, in the shape in which it matters (or the given one).
+    #[must_use]
+    pub fn run(&self, seed: u64, shape: Option<Shape>) -> Run {
+        run_shaped(seed, self.rules, shape.or(self.shape), self.disk)
+    }
+
     /// Runs seeds until a checker catches it; `None` when the budget is used up.
     ///
     /// A catch counts only if the same seed in the same shape is clean with all rules in force.
     #[must_use]
-    pub fn catch(&self, first: u64, budget: u64) -> Option<Caught> {
-        (1..=budget).find_map(|after| {
-            let seed = first + after;
-            let bend = |profile: &mut Profile| {
-                if let Some(shape) = self.shape {
-                    shape.bend(profile);
-                }
+    pub fn catch(&self, budget: u64) -> Option<Caught> {
+        let (rules, shape, disk) = (self.rules, self.shape, self.disk);
+        let runs = in_parallel(1, budget, move |seed| run_shaped(seed, rules, shape, disk));
+        for run in runs {
+            let seed = run.seed;
+            let Some((by, _)) = run.violations.into_iter().next() else {
+                continue;
             };
-            let broken = |profile: &mut Profile| {
-                bend(profile);
-                (self.disk)(profile);
-            };
-            let run = run_shaped(seed, self.rules, broken);
-            let (by, _) = run.violations.into_iter().next()?;
-            let control = run_shaped(seed, Rules::default(), bend);
-            control
-                .violations
-                .is_empty()
-                .then_some(Caught { after, by })
-        })
+            let control = run_shaped(seed, Rules::default(), shape, |_| {});
+            if control.violations.is_empty() {
+                let after = seed;
+                return Some(Caught { after, seed, by });
+            }
+        }
+        None
     }
 }
 
@@ -92,8 +105,13 @@ fn shape_for(mutant: Mutant) -> Option<Shape> {
         Mutant::ClockNotReserved => Some(Shape::Flapping),
         // Only a group of several writes can share anything.
         Mutant::GroupSharesDot => Some(Shape::Contended),
-        Mutant::HeartbeatSinceSent | Mutant::HeartbeatOverGap => Some(Shape::Lossy),
-        Mutant::DepsOmitted => Some(Shape::Torn),
+        Mutant::HeartbeatSinceSent | Mutant::HeartbeatOverGap | Mutant::PushesOverGap => {
+            Some(Shape::Lossy)
+        }
+        // Sessions must come by while one direction is cut and a node has just come back.
+        Mutant::DepsOmitted | Mutant::PushesHideUncommitted | Mutant::TrustsWhoeverStarts => {
+            Some(Shape::Torn)
+        }
         Mutant::TokenReplaced
         | Mutant::TokenFromStamp
         | Mutant::ReplyBeforeEntry

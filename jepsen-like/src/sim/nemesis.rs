@@ -4,6 +4,7 @@ use hansa_consistency::event::Event;
 use hansa_consistency::key::NodeId;
 use hansa_consistency::version::ShardEpoch;
 
+use super::node::Damage;
 use super::profile::Profile;
 use super::random::Random;
 use super::world::World;
@@ -18,8 +19,10 @@ pub enum Fault {
     Isolate(NodeId),
     /// All cuts end.
     Heal,
-    /// A node loses power: it comes back after so many microseconds, without this many synced groups.
-    Crash(NodeId, u64, usize),
+    /// A node loses power: it comes back after so many microseconds, with this damage.
+    Crash(NodeId, u64, Damage),
+    /// The links between two nodes break and stand again: both are told, messages under way arrive or not.
+    Drop(NodeId, NodeId),
     /// A node's wall clock is off by this from now on, milliseconds.
     Clock(NodeId, i64),
     /// A node adopts a new epoch of the shard of this number.
@@ -32,7 +35,7 @@ const NEMESIS_PROCESS: u64 = 2_000_000;
 /// What it has done so far.
 #[derive(Debug, Default)]
 pub struct Nemesis {
-    lost_tail: bool,
+    lost_data: bool,
 }
 
 impl Nemesis {
@@ -61,18 +64,19 @@ impl Nemesis {
             Fault::OneWay(from, to) => world.network.cut(*from, *to),
             Fault::Isolate(node) => isolate(world, *node),
             Fault::Heal => world.network.heal(),
-            Fault::Crash(node, back, tail) => {
+            Fault::Crash(node, back, damage) => {
                 // One node at most may lose what it had synced: two would be more than is promised.
-                let tail = match *tail {
-                    0 => 0,
-                    tail if !world.nemesis().lost_tail => {
-                        world.nemesis().lost_tail = true;
-                        tail
+                let damage = match *damage {
+                    Damage::Tail(0) => Damage::Tail(0),
+                    damage if !world.nemesis().lost_data => {
+                        world.nemesis().lost_data = true;
+                        damage
                     }
-                    _ => 0,
+                    _ => Damage::Tail(0),
                 };
-                world.crash(*node, tail, *back);
+                world.crash(*node, damage, *back);
             }
+            Fault::Drop(a, b) => world.drop_link(*a, *b),
             Fault::Clock(node, skew) => {
                 if let Some(node) = world.nodes.get_mut(node) {
                     node.skew_ms = *skew;
@@ -94,6 +98,8 @@ fn draw(random: &mut Random, profile: &Profile, nodes: &[NodeId]) -> Option<Faul
         faults.crash,
         faults.lost_tail,
         faults.clock,
+        faults.wiped,
+        faults.drop,
         faults.epoch,
     ];
     let mut roll = random.below(weights.iter().sum());
@@ -107,12 +113,17 @@ fn draw(random: &mut Random, profile: &Profile, nodes: &[NodeId]) -> Option<Faul
         0 => Fault::OneWay(node, other),
         1 => Fault::Isolate(node),
         2 => Fault::Heal,
-        3 => Fault::Crash(node, back, 0),
-        4 => Fault::Crash(node, back, random.between(1, 12) as usize),
+        3 => Fault::Crash(node, back, Damage::Tail(0)),
+        4 => {
+            let tail = random.between(1, 12) as usize;
+            Fault::Crash(node, back, Damage::Tail(tail))
+        }
         5 => {
             let skew = random.between(0, 2 * profile.skew_ms) as i64;
             Fault::Clock(node, skew - profile.skew_ms as i64)
         }
+        6 => Fault::Crash(node, back, Damage::Whole),
+        7 => Fault::Drop(node, other),
         _ => Fault::Epoch(node, random.below(64)),
     })
 }

@@ -13,12 +13,10 @@ use hansa_consistency::replica::{Config, Opened, Replica};
 use hansa_consistency::rules::{Mutant, Rules};
 use hansa_consistency::topology::Topology;
 
-use super::disk::Disk;
+use super::disk::{Disk, LostEntry};
 
 /// Wall time at the start of a run, milliseconds since 1970.
 const EPOCH_MS: u64 = 1_800_000_000_000;
-/// Monotonic time at the start of a run.
-const BOOT: Duration = Duration::from_secs(100);
 /// The sequence file is synced at least this often even without votes, microseconds.
 const SEQUENCE_EVERY_US: u64 = 100_000;
 
@@ -31,6 +29,15 @@ pub struct Said {
     pub effects: Vec<Effect>,
     /// The store sequence to sync first when a vote is among them.
     pub sequence: Option<u64>,
+}
+
+/// What a crash does to synced data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// The last synced groups are gone; 0 for none.
+    Tail(usize),
+    /// The disk was replaced by an empty one, and nobody tells the node.
+    Whole,
 }
 
 /// One node.
@@ -53,7 +60,9 @@ pub struct Node {
     /// When the newest group will be released.
     pub release_us: u64,
     /// Whether a crash cost it synced data.
-    pub lost_tail: bool,
+    pub lost_data: bool,
+    /// Its monotonic clock at the start of the run.
+    boot: Duration,
     start: u64,
     incarnation: u32,
     sequence: u64,
@@ -61,9 +70,15 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that was never started.
+    /// A node that was never started, of this skew and incarnation, whose monotonic clock stands at `boot`.
     #[must_use]
-    pub fn new(id: NodeId, region: RegionId, skew_ms: i64, incarnation: u32) -> Node {
+    pub fn new(
+        id: NodeId,
+        region: RegionId,
+        skew_ms: i64,
+        incarnation: u32,
+        boot: Duration,
+    ) -> Node {
         Node {
             id,
             region,
@@ -73,7 +88,8 @@ impl Node {
             skew_ms,
             wake_us: None,
             release_us: 0,
-            lost_tail: false,
+            lost_data: false,
+            boot,
             start: 0,
             incarnation,
             sequence: 0,
@@ -86,7 +102,7 @@ impl Node {
     pub fn now(&self, now_us: u64) -> Now {
         let wall = (EPOCH_MS + now_us / 1000).saturating_add_signed(self.skew_ms);
         Now {
-            monotonic: BOOT + Duration::from_micros(now_us),
+            monotonic: self.boot + Duration::from_micros(now_us),
             wall_ms: wall,
         }
     }
@@ -111,7 +127,7 @@ impl Node {
         let stored = self.probe(&config, now_us)?;
         let lost = stored < self.disk.sequence_file();
         if lost && !rules.broken(Mutant::IncarnationReused) {
-            self.incarnation = self.incarnation.wrapping_mul(31).wrapping_add(7).max(1);
+            self.renew_incarnation();
         }
         let opened = self.opened(lost);
         let now = self.now(now_us);
@@ -137,13 +153,28 @@ impl Node {
         }
     }
 
-    /// The machine loses power.
-    pub fn crash(&mut self, tail: usize) {
+    /// The machine loses power. Returns the log entries that had been durable and are gone.
+    pub fn crash(&mut self, damage: Damage) -> Vec<LostEntry> {
         self.replica = None;
         self.life += 1;
-        self.disk.crash(tail);
-        self.lost_tail |= tail > 0;
         self.release_us = 0;
+        match damage {
+            Damage::Tail(tail) => {
+                self.lost_data |= tail > 0;
+                self.disk.crash(tail)
+            }
+            Damage::Whole => {
+                self.lost_data = true;
+                // A fresh identity begins at the seconds since 1970, above every start before it.
+                self.start += EPOCH_MS / 1000;
+                self.renew_incarnation();
+                self.disk.wipe()
+            }
+        }
+    }
+
+    fn renew_incarnation(&mut self) {
+        self.incarnation = self.incarnation.wrapping_mul(31).wrapping_add(7).max(1);
     }
 
     /// Feeds an event. Returns what may leave at once, and what must wait for its group.
@@ -163,7 +194,9 @@ impl Node {
                     self.disk.write(&writes);
                 }
                 Effect::StoreSequence(sequence) => self.sequence = sequence,
-                Effect::Wake(at) => self.wake_us = Some(at.saturating_sub(BOOT).as_micros() as u64),
+                Effect::Wake(at) => {
+                    self.wake_us = Some(at.saturating_sub(self.boot).as_micros() as u64)
+                }
                 Effect::Reply { waits: false, .. } | Effect::Note(_) if !touched => {
                     at_once.push(effect);
                 }

@@ -3,9 +3,15 @@
 //! Drawn from the seed, so that many seeds cover many shapes. A mutant may ask for a shape in which
 //! its rule matters.
 
+use clap::ValueEnum;
+use hansa_consistency::limits::CLOCK_AHEAD_MAX_MS;
+
 use super::network::Weather;
 use super::random::Random;
 use super::workload::Mix;
+
+/// Two clocks that are off by this in opposite directions are just within the bound that the core accepts.
+const SKEW_MS_MAX: u64 = CLOCK_AHEAD_MAX_MS / 2 - 1;
 
 /// One run's shape.
 #[derive(Clone, Debug)]
@@ -53,6 +59,10 @@ pub struct Faults {
     pub crash: u64,
     /// As crash, and the disk loses some of what it had synced; once a run at most.
     pub lost_tail: u64,
+    /// As crash, and the disk comes back empty; a lost tail or this once a run at most.
+    pub wiped: u64,
+    /// The links between two nodes break and stand again.
+    pub drop: u64,
     /// A node's wall clock jumps.
     pub clock: u64,
     /// A shard's epoch rises.
@@ -79,7 +89,7 @@ impl Profile {
                 duplication: if rough { random.between(0, 40) } else { 0 },
                 reordering: if rough { random.between(0, 300) } else { 20 },
             },
-            skew_ms: random.between(0, 240),
+            skew_ms: random.between(0, SKEW_MS_MAX),
             fault_every_us: random.between(400, 3000) * 1000,
             faults: Faults {
                 one_way: random.between(0, 4),
@@ -89,6 +99,8 @@ impl Profile {
                 lost_tail: random.below(2),
                 clock: random.below(2),
                 epoch: random.below(3),
+                wiped: u64::from(random.chance(250)),
+                drop: random.below(3),
             },
             restart_us: 3_000_000,
             lying_sync: false,
@@ -99,7 +111,7 @@ impl Profile {
 }
 
 /// A direction into which the drawn shape of a run can be bent, for what is rare otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Shape {
     /// Many operations at once.
     Busy,
@@ -120,6 +132,15 @@ pub enum Shape {
 }
 
 impl Shape {
+    /// The shape that a seed's run is bent by; about half of the seeds have none.
+    #[must_use]
+    pub fn drawn(seed: u64) -> Option<Shape> {
+        let mut random = Random::new(seed ^ 0x005b_a9e5);
+        let bent = random.chance(500);
+        let shape = random.pick(Shape::value_variants()).copied();
+        shape.filter(|_| bent)
+    }
+
     /// Bends a profile.
     pub fn bend(self, profile: &mut Profile) {
         match self {
@@ -158,7 +179,7 @@ impl Shape {
                     eventual: 20,
                     session: 900,
                 };
-                profile.skew_ms = 240;
+                profile.skew_ms = SKEW_MS_MAX;
                 profile.faults.one_way = 12;
                 profile.faults.heal = 3;
                 profile.fault_every_us = 500_000;
@@ -170,7 +191,7 @@ impl Shape {
                     session: 450,
                 };
                 profile.think_us = 60_000;
-                profile.skew_ms = 240;
+                profile.skew_ms = SKEW_MS_MAX;
             }
             Shape::TailLosing => {
                 Shape::Busy.bend(profile);

@@ -33,6 +33,8 @@ const ROTATE_AFTER: u64 = 90;
 const EVENTUAL_BITS: u64 = 19;
 /// What one strong increment adds.
 const STRONG_UNIT: i64 = 1 << 40;
+/// Elements a set can have.
+const ELEMENTS: u64 = 4;
 /// Keys of each type in one generation.
 const KEYS: u64 = 2;
 
@@ -74,8 +76,8 @@ pub struct Generator {
     made: u64,
     /// Eventual increments given out, by key.
     bits: BTreeMap<String, u64>,
-    /// The number of the newest value seen or written, by key.
-    newest: BTreeMap<String, u64>,
+    /// The number of the newest value seen or written, and its version, by key.
+    newest: BTreeMap<String, (u64, Option<String>)>,
 }
 
 /// Which mix of levels a run has, permille.
@@ -203,15 +205,13 @@ impl Generator {
         new: String,
         key: &str,
     ) -> Option<(Op, Option<Datum>, Command)> {
-        let newest = self.newest.get(key).copied();
-        let (expect, wanted) = match newest.filter(|_| random.chance(850)) {
-            Some(made) => {
-                let value = format!("v{made}");
-                let bytes = Bytes::from(value.clone());
-                (Expect::Value(value), register::Expect::Value(bytes))
-            }
-            None => (Expect::Absent, register::Expect::Absent),
+        let newest = self.newest.get(key).filter(|_| random.chance(850));
+        let expect = match newest {
+            Some((_, Some(etag))) if random.chance(300) => Expect::Etag(etag.clone()),
+            Some((made, _)) => Expect::Value(format!("v{made}")),
+            None => Expect::Absent,
         };
+        let wanted = wanted(&expect)?;
         let command = Command::CompareAndSet(row, wanted, Some(Bytes::from(new.clone())));
         Some((Op::Cas, Some(Datum::Swap(Swap { expect, new })), command))
     }
@@ -225,7 +225,7 @@ impl Generator {
         };
         let made = value.and_then(|v| v.strip_prefix('v')?.parse().ok());
         if let (Some(key), Some(made)) = (&record.key, made) {
-            self.newest.insert(key.clone(), made);
+            self.newest.insert(key.clone(), (made, record.etag.clone()));
         }
     }
 
@@ -275,7 +275,7 @@ impl Generator {
             };
             return Some(begin(process, random, key, level, made, now_ns));
         }
-        let element = format!("e{}", random.below(4));
+        let element = format!("e{}", random.below(ELEMENTS));
         let row = row(keyspace, name, Some(&element))?;
         let text = Some(Datum::Text(element.clone()));
         let asked = history::Membership {
@@ -294,6 +294,12 @@ impl Generator {
         let made = Made { op, value, command };
         Some(begin(process, random, key, level, made, now_ns))
     }
+}
+
+/// A request id as histories name it.
+#[must_use]
+pub fn id_text(id: RequestId) -> String {
+    format!("{}-{}-{}", id.session, id.seq, id.issued.0)
 }
 
 fn recorded(level: Level) -> history::Level {
@@ -322,8 +328,14 @@ fn begin(
     let Made { op, value, command } = made;
     let mut record = Record::invoked(process.id, op, key, recorded(level), now_ns);
     record.value = value;
-    let in_session = level != Level::Eventual;
-    if in_session {
+    // Some strong operations belong to no session; some eventual writes leave their token with one.
+    let kept = match level {
+        Level::Session => true,
+        Level::Strong => !random.chance(150),
+        Level::Eventual => op.is_write() && random.chance(300),
+    };
+    let in_session = kept && level != Level::Eventual;
+    if kept {
         record.session = Some(format!("s{}", process.session));
     }
     let identified = op.is_write()
@@ -336,7 +348,7 @@ fn begin(
         false => 0,
     };
     let request_id = identified.then(|| process.request_id());
-    record.request_id = request_id.map(|id| format!("{}-{}-{}", id.session, id.seq, id.issued.0));
+    record.request_id = request_id.map(id_text);
     let request = Request {
         command,
         level,
@@ -368,11 +380,7 @@ fn retry_of(process: &mut Process, before: &Record, now_ns: u64) -> Option<(Reco
         (Op::Add, _) => Command::AddElement(row),
         (Op::Remove, _) => Command::RemoveElement(row),
         (Op::Cas, Some(Datum::Swap(swap))) => {
-            let expect = match &swap.expect {
-                Expect::Absent => register::Expect::Absent,
-                Expect::Value(value) => register::Expect::Value(Bytes::from(value.clone())),
-                Expect::Etag(_) => return None,
-            };
+            let expect = wanted(&swap.expect)?;
             Command::CompareAndSet(row, expect, Some(Bytes::from(swap.new.clone())))
         }
         _ => return None,
@@ -397,8 +405,8 @@ fn retry_of(process: &mut Process, before: &Record, now_ns: u64) -> Option<(Reco
         command,
         level,
         context: match level {
-            Level::Eventual => Context::new(),
-            Level::Session | Level::Strong => process.context.clone(),
+            Level::Session | Level::Strong if before.session.is_some() => process.context.clone(),
+            _ => Context::new(),
         },
         request_id: Some(request_id),
         retry_of: Some((process.first_asked, level)),
@@ -413,8 +421,14 @@ pub fn complete(process: &mut Process, record: &mut Record, result: &Result<Repl
     match result {
         Ok(reply) => {
             record.status = Status::Ok;
-            if record.session.is_some() {
-                process.context = reply.context.clone();
+            match (&record.session, record.level) {
+                (Some(_), Some(history::Level::Eventual)) => {
+                    // It sent no token, so what comes back is merged.
+                    process.context.join(&reply.context);
+                    record.token_out = Some("kept".into());
+                }
+                (Some(_), _) => process.context = reply.context.clone(),
+                (None, _) => {}
             }
             process.issued = process.issued.max(reply.hlc);
             fill(record, &reply.answer);
@@ -436,6 +450,19 @@ pub fn complete(process: &mut Process, record: &mut Record, result: &Result<Repl
             }
         }
     }
+}
+
+/// A recorded condition as it is asked; `None` for a version that is not hexadecimal.
+fn wanted(expect: &Expect) -> Option<register::Expect> {
+    Some(match expect {
+        Expect::Absent => register::Expect::Absent,
+        Expect::Value(value) => register::Expect::Value(Bytes::from(value.clone())),
+        Expect::Etag(etag) => {
+            let digits = |at: usize| u8::from_str_radix(etag.get(at..at + 2)?, 16).ok();
+            let bytes = (0..etag.len()).step_by(2).map(digits);
+            register::Expect::Etag(bytes.collect::<Option<Vec<u8>>>()?.into())
+        }
+    })
 }
 
 fn etag(bytes: &Bytes) -> Option<String> {
@@ -495,13 +522,42 @@ pub fn final_request(key: &str) -> Option<Request> {
         false => Command::Get(row),
         true => elements(row),
     };
-    Some(Request {
+    Some(plain(command, Level::Eventual))
+}
+
+/// Reads that together show a key at level strong: as recorded and as asked. A set is asked element by element.
+#[must_use]
+pub fn strong_reads(key: &str) -> Vec<(Op, Option<Datum>, Request)> {
+    let (keyspace, name) = split_key(key);
+    let get = |element: Option<&str>| {
+        let row = row(keyspace, name, element)?;
+        Some(plain(Command::Get(row), Level::Strong))
+    };
+    match keyspace {
+        SETS => {
+            let elements = (0..ELEMENTS).map(|number| format!("e{number}"));
+            let reads = elements.filter_map(|element| {
+                let request = get(Some(&element))?;
+                let present = None;
+                let asked = Datum::Membership(history::Membership { element, present });
+                Some((Op::Contains, Some(asked), request))
+            });
+            reads.collect()
+        }
+        COUNTERS => get(None).map(|r| (Op::Read, None, r)).into_iter().collect(),
+        _ => get(None).map(|r| (Op::Get, None, r)).into_iter().collect(),
+    }
+}
+
+/// A request outside every session.
+fn plain(command: Command, level: Level) -> Request {
+    Request {
         command,
-        level: Level::Eventual,
+        level,
         context: Context::new(),
         request_id: None,
         retry_of: None,
         ack_regions: 0,
         deadline: std::time::Duration::ZERO,
-    })
+    }
 }

@@ -16,9 +16,10 @@ use hansa_consistency::rules::Rules;
 use hansa_consistency::topology::{Keyspace, Mixing, Topology, ValueType};
 
 use super::invariants::Invariants;
+use super::loss::Losses;
 use super::nemesis::{Fault, Nemesis};
 use super::network::Network;
-use super::node::{Node, Said};
+use super::node::{Damage, Node, Said};
 use super::profile::Profile;
 use super::random::Random;
 use super::workload::{self, Generator, Open, Process, SHARDS};
@@ -52,7 +53,7 @@ pub enum Todo {
 /// Time between a client and a node of its region, microseconds.
 const CLIENT_US: u64 = 200;
 /// How long a client waits, microseconds.
-const PATIENCE_US: u64 = 3_000_000;
+pub const PATIENCE_US: u64 = 3_000_000;
 /// How long it takes at most until a peer learns that a node is gone, microseconds.
 const LINK_BROKEN_US: u64 = 200_000;
 /// Number of the process that reads final states.
@@ -85,6 +86,8 @@ pub struct World {
     pub history: History,
     /// What was watched.
     pub invariants: Invariants,
+    /// What disks lost.
+    pub losses: Losses,
     /// Rare paths that were taken.
     pub notes: BTreeMap<Note, u64>,
     /// Starts that failed.
@@ -92,6 +95,21 @@ pub struct World {
     finals: BTreeMap<u64, Record>,
     trace: u64,
     steps: u64,
+}
+
+/// A fingerprint of everything a value's debug text names.
+fn fingerprint(value: &impl std::fmt::Debug) -> u64 {
+    struct Sink(xxhash_rust::xxh3::Xxh3);
+    impl std::fmt::Write for Sink {
+        fn write_str(&mut self, text: &str) -> std::fmt::Result {
+            self.0.update(text.as_bytes());
+            Ok(())
+        }
+    }
+    let mut sink = Sink(xxhash_rust::xxh3::Xxh3::new());
+    // The sink takes everything, so only a `Debug` that fails by itself could fail, and ours do not.
+    let _ = std::fmt::Write::write_fmt(&mut sink, format_args!("{value:?}"));
+    sink.0.digest()
 }
 
 fn topology(profile: &Profile) -> Topology {
@@ -130,7 +148,9 @@ impl World {
             for id in ids {
                 let skew = random.between(0, 2 * profile.skew_ms) as i64 - profile.skew_ms as i64;
                 let incarnation = random.between(1, 1 << 30) as u32;
-                nodes.insert(*id, Node::new(*id, *region, skew, incarnation));
+                let boot = Duration::from_millis(random.between(0, 1_000_000));
+                let node = Node::new(*id, *region, skew, incarnation, boot);
+                nodes.insert(*id, node);
             }
         }
         let ids: Vec<NodeId> = nodes.keys().copied().collect();
@@ -156,6 +176,7 @@ impl World {
             profile,
             history: History::default(),
             invariants: Invariants::default(),
+            losses: Losses::default(),
             notes: BTreeMap::new(),
             failures: Vec::new(),
             finals: BTreeMap::new(),
@@ -218,6 +239,9 @@ impl World {
             Todo::Answer(number, result) => self.answered(number, &result),
             Todo::Fault(fault) => Nemesis::strike(self, &fault),
             Todo::Restart(node) => self.restart(node),
+            // Nobody gets a connection to a node that is down.
+            Todo::Link(_, peer, true)
+                if self.nodes.get(&peer).is_none_or(|n| n.replica.is_none()) => {}
             Todo::Link(node, peer, up) => self.feed(
                 node,
                 match up {
@@ -280,7 +304,7 @@ impl World {
         match effect {
             Effect::Send { to, envelope } => self.transmit(from, to, envelope),
             Effect::Reply { id, result, .. } => {
-                self.mix_trace(id.0);
+                self.mix_trace(id.0 ^ fingerprint(&result));
                 self.after(CLIENT_US, Todo::Answer(id.0, Box::new(result)));
             }
             Effect::Note(note) => *self.notes.entry(note).or_default() += 1,
@@ -290,9 +314,7 @@ impl World {
 
     fn transmit(&mut self, from: NodeId, to: NodeId, envelope: Envelope) {
         self.invariants.sent(&self.topology, &envelope);
-        self.mix_trace(
-            xxhash_rust::xxh3::xxh3_64(envelope.message.name().as_bytes()) ^ envelope.hlc.0,
-        );
+        self.mix_trace(fingerprint(&envelope));
         if from == to {
             self.after(0, Todo::Arrive(to, Box::new(envelope)));
             return;
@@ -325,17 +347,29 @@ impl World {
     // --- nodes
 
     /// Stops a node; it comes back after a while.
-    pub fn crash(&mut self, id: NodeId, tail: usize, back_after_us: u64) {
+    pub fn crash(&mut self, id: NodeId, damage: Damage, back_after_us: u64) {
         let Some(node) = self.nodes.get_mut(&id).filter(|n| n.replica.is_some()) else {
             return;
         };
-        node.crash(tail);
+        let lost = node.crash(damage);
+        self.losses
+            .struck(&self.nodes, id, lost, self.now_us * 1000);
         let peers: Vec<NodeId> = self.nodes.keys().copied().filter(|n| *n != id).collect();
         for peer in peers {
             let told = self.random.between(1_000, LINK_BROKEN_US - 1);
             self.after(told, Todo::Link(peer, id, false));
         }
         self.after(back_after_us, Todo::Restart(id));
+    }
+
+    /// Breaks the links between two nodes and lets them stand again soon; both ends are told.
+    pub fn drop_link(&mut self, a: NodeId, b: NodeId) {
+        let broken = self.random.between(1_000, LINK_BROKEN_US);
+        for (from, to) in [(a, b), (b, a)].into_iter().filter(|_| a != b) {
+            let told = self.random.between(0, 1_000);
+            self.after(told, Todo::Link(from, to, false));
+            self.after(broken, Todo::Link(from, to, true));
+        }
     }
 
     fn restart(&mut self, id: NodeId) {
@@ -440,6 +474,10 @@ impl World {
         workload::complete(process, &mut open.record, result);
         open.record.complete_ns = Some(now_ns);
         self.watch(&open, result);
+        if let Ok(reply) = result {
+            let line = self.history.records.len();
+            self.losses.told(line, reply.context.clone());
+        }
         self.record(index, open.record);
     }
 
@@ -553,36 +591,59 @@ impl World {
             }
         }
         self.run_until(self.now_us + 5_000_000);
+        self.give_up_reads_at_end();
     }
 
     fn ask_final(&mut self, key: &str, id: NodeId) {
         let Some(request) = workload::final_request(key) else {
             return;
         };
-        self.next_op += 1;
-        let number = self.next_op;
         let region = self.nodes.get(&id).map_or(0, |n| n.region.0);
         let mut record = Record::event(FINAL_PROCESS, Op::Final, self.now_ns());
         record.key = Some(key.to_owned());
         record.region = Some(format!("r{region}"));
+        self.read_at_end(record, request, id);
+    }
+
+    /// Asks a node after everything healed; the answer goes into the history.
+    pub fn read_at_end(&mut self, mut record: Record, request: Request, id: NodeId) {
+        self.next_op += 1;
+        let number = self.next_op;
         record.node = Some(format!("n{}", id.0));
         self.finals.insert(number, record);
         self.ask(id, number, request);
     }
 
+    /// Reads at the end that are not answered yet.
+    #[must_use]
+    pub fn reads_at_end(&self) -> usize {
+        self.finals.len()
+    }
+
+    /// Records every read at the end that is not answered yet as failed.
+    pub fn give_up_reads_at_end(&mut self) {
+        for (_, mut record) in std::mem::take(&mut self.finals) {
+            record.complete_ns = Some(self.now_ns());
+            record.status = Status::Fail;
+            record.error = Some("TIMEOUT".into());
+            self.history.records.push(record);
+        }
+    }
+
     fn finish_final(&mut self, mut record: Record, result: &Result<Reply, Refusal>) {
         record.complete_ns = Some(self.now_ns());
         record.status = Status::Fail;
-        if let Ok(reply) = result {
-            record.status = Status::Ok;
-            workload::fill(&mut record, &reply.answer);
-            let counter = record
-                .key
-                .as_deref()
-                .is_some_and(|k| k.starts_with("counters/"));
-            if counter && record.value.is_none() {
-                record.value = Some(Datum::Integer(0));
+        match result {
+            Ok(reply) => {
+                record.status = Status::Ok;
+                workload::fill(&mut record, &reply.answer);
+                let key = record.key.as_deref();
+                let counter = key.is_some_and(|k| k.starts_with("counters/"));
+                if counter && record.value.is_none() {
+                    record.value = Some(Datum::Integer(0));
+                }
             }
+            Err(refusal) => record.error = Some(refusal.reason.name().into()),
         }
         self.history.records.push(record);
     }

@@ -27,6 +27,8 @@ enum State<'h> {
     /// Whether the element is there. Of one that was learned, `since` is the time from which a removal counts: one
     /// that ended before cannot have taken the element away.
     Element { present: bool, since: u64 },
+    /// That the element was removed by somebody who knew these adds (positions of operations, sorted).
+    Removed { seen: Vec<usize> },
 }
 
 /// A state that a session learned.
@@ -215,8 +217,15 @@ impl<'h> Cells<'h> {
         first.collect()
     }
 
-    /// Notes what `session` learned from a completed operation, at position `at` of its log.
-    pub(super) fn learn(&mut self, session: usize, at: u32, line: usize) {
+    /// Notes what `session` learned from a completed operation, at position `at` of its log. Of a removal, `seen`
+    /// are the adds that the session knew when it was invoked.
+    pub(super) fn learn(
+        &mut self,
+        session: usize,
+        at: u32,
+        line: usize,
+        seen: Option<BTreeSet<usize>>,
+    ) {
         for mut shown in self.shown(line) {
             if let State::Element { present, since } = &mut shown.state {
                 if !*present {
@@ -226,9 +235,69 @@ impl<'h> Cells<'h> {
             }
             self.note(session, at, line, shown, false);
         }
-        if let Some(shown) = self.put(line) {
+        let removed = seen.and_then(|seen| {
+            let seen = seen.into_iter().collect();
+            let (cell, until) = (self.removes(line)?, 0);
+            let state = State::Removed { seen };
+            Some(Shown { cell, state, until })
+        });
+        if let Some(shown) = self.put(line).or(removed) {
             self.note(session, at, line, shown, true);
         }
+    }
+
+    /// The cell that an acknowledged removal took an element from.
+    pub(super) fn removes(&self, line: usize) -> Option<usize> {
+        let record = self.record(line);
+        let done = record.status == Status::Ok && record.op == Op::Remove;
+        let (number, _) = self.key(record).filter(|_| done)?;
+        self.cells.get(&(number, record.text()?)).copied()
+    }
+
+    /// Adds that `session` learned of at positions below `upto` of its log: own ones, and those its reads showed.
+    ///
+    /// Only an add of a single attempt is known for sure: of several, one may have taken effect unseen.
+    pub(super) fn adds_known(&self, cell: usize, session: usize, upto: u32) -> BTreeSet<usize> {
+        let (key, element) = self.names[cell];
+        let key = &self.keys[key];
+        let Some(log) = self.logs[cell].get(&session) else {
+            return BTreeSet::new();
+        };
+        let until = |side: &'_ [Learned<'h>]| side.partition_point(|learned| learned.at < upto);
+        let writes = log.writes[..until(&log.writes)].iter();
+        let own = writes.filter_map(|learned| self.operation_of.get(&learned.line).copied());
+        let read = (until(&log.reads) > 0).then(|| key.only_add(element));
+        own.chain(read.flatten())
+            .filter(|&at| {
+                let operation = &key.operations[at];
+                operation.op() == Op::Add && operation.lines.len() == 1
+            })
+            .collect()
+    }
+
+    /// A removal that a final read shows undone: what is wrong, and the removal's line.
+    pub(super) fn undone(&self, last: usize) -> Option<(String, usize)> {
+        let record = self.record(last);
+        let (number, key) = self.key(record)?;
+        record.members()?.iter().find_map(|element| {
+            let (name, _) = key.elements.get_key_value(element.as_str())?;
+            let cell = *self.cells.get(&(number, *name))?;
+            let present = State::Element {
+                present: true,
+                since: 0,
+            };
+            let shown = Shown {
+                cell,
+                state: present,
+                until: record.complete_ns.unwrap_or(u64::MAX),
+            };
+            let writes = self.logs[cell].values().flat_map(|log| &log.writes);
+            let mut writes = writes.filter_map(|learned| {
+                let what = key.lacks(name, &shown, &learned.own)?;
+                Some((what, learned.line))
+            });
+            writes.next()
+        })
     }
 
     fn note(&mut self, session: usize, at: u32, line: usize, shown: Shown<'h>, write: bool) {
@@ -404,6 +473,18 @@ impl<'h> Key<'h> {
                         && !(operation.outcome == Outcome::Ok && operation.complete < *since)
                 });
                 (!explained).then(|| format!("element {element} is missing"))
+            }
+            (State::Element { present: true, .. }, State::Removed { seen }) => {
+                let mut all = self.elements.get(element)?.iter();
+                let explained = all.any(|at| {
+                    let operation = &self.operations[*at];
+                    operation.op() == Op::Add
+                        && operation.invoke <= shown.until
+                        && seen.binary_search(at).is_err()
+                });
+                (!explained).then(|| {
+                    format!("element {element} is there, and its removal knew of every add")
+                })
             }
             _ => None,
         }

@@ -372,3 +372,44 @@ fn random_sessions_pass_and_reads_that_go_back_do_not() {
     }
     assert!(caught > 190, "{caught}");
 }
+
+#[test]
+fn a_removal_takes_away_every_add_that_its_session_knew() {
+    let on = |session: &str, what, at| {
+        let (number, element) = (if session == "a" { 1 } else { 2 }, "e");
+        op(number, what, Session, at, at + 1)
+            .session(session)
+            .text(element)
+    };
+    let has = |session: &str, present, at| {
+        op(1, Op::Contains, Session, at, at + 1)
+            .session(session)
+            .value(asked("e", present))
+    };
+    let (add, remove) = (on("a", Op::Add, 10), on("a", Op::Remove, 20));
+    let said = "element e is there";
+    kept(&[add.clone(), remove.clone(), has("a", false, 30)]);
+    broken(
+        &[add.clone(), remove.clone(), has("a", true, 30)],
+        0,
+        said,
+        &[1, 2],
+    );
+    // An add that the remover did not know explains the element: one of its own later, one of another session.
+    let again = on("a", Op::Add, 25);
+    kept(&[add.clone(), remove.clone(), again, has("a", true, 30)]);
+    let strange = on("b", Op::Add, 15);
+    kept(&[add.clone(), strange, remove.clone(), has("a", true, 30)]);
+    // A reader that does not cover the removal may still see it.
+    kept(&[add.clone(), remove.clone(), has("b", true, 30)]);
+    // What the remover read, it knew.
+    let theirs = [on("b", Op::Add, 10), has("a", true, 12), remove.clone()];
+    broken(
+        &[&theirs[..], &[has("a", true, 30)]].concat(),
+        0,
+        said,
+        &[2, 3],
+    );
+    // A lost remove or an unknown one proves nothing.
+    kept(&[add, remove.info(), has("a", true, 30)]);
+}
