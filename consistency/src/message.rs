@@ -230,6 +230,8 @@ pub enum Message {
     Forward {
         /// The asker's number for it.
         id: u64,
+        /// The receiver's start it is meant for.
+        start: u64,
         /// The request; its deadline is the time left.
         request: Request,
     },

@@ -238,7 +238,7 @@ impl Replica {
             unsettled: settle::Unsettled::load(reader, now)?,
             safe_times: heartbeat::SafeTimes::default(),
             unwritten: BTreeMap::new(),
-            next_ping: 0,
+            next_ping: first_number,
             timers: BTreeSet::new(),
             heartbeat_due: Duration::ZERO,
             woken_for: None,
@@ -275,7 +275,9 @@ impl Replica {
 
     /// Writes what goes with every step, and hands the effects over.
     fn finish_turn(&mut self, mut turn: Turn<'_>, effects: &mut Vec<Effect>) {
-        if (turn.has_written() || turn.has_said())
+        // A store from which anything was ever heard holds something: an empty one was lost.
+        let begins = self.store_sequence == 0;
+        if (turn.has_written() || turn.has_said() || begins)
             && let Some((bound, urgent)) = self.clock.reserve()
         {
             turn.put(
@@ -397,7 +399,12 @@ impl Replica {
                 statements,
                 more,
             } => self.on_entries(turn, from, shard, runs, statements, more),
-            Message::Forward { id, request } => self.on_forward(turn, from, id, request),
+            Message::Forward { id, start, request } => {
+                // Meant for an earlier start, which may have served it: a request must not be served twice.
+                if start == self.me.start {
+                    self.on_forward(turn, from, id, request);
+                }
+            }
             Message::Forwarded { id, result } => self.on_forwarded(turn, from, id, result),
             Message::StartAsk => self.on_start_ask(turn, from),
             Message::StartAnswer {

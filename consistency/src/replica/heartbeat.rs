@@ -115,7 +115,8 @@ impl Replica {
             }
             return false;
         }
-        if envelope.start > peer.start {
+        let starts = envelope.start > peer.start;
+        if starts {
             peer.begin_start(envelope.start);
         }
         peer.heard_at = Some(turn.now.monotonic);
@@ -127,6 +128,10 @@ impl Replica {
         }
         if new_store {
             self.forget_replica(envelope.from);
+        }
+        if starts {
+            // Should its next start come from an empty store, this one may have to tell.
+            self.store_seen(turn, envelope.from);
         }
         true
     }

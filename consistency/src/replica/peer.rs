@@ -155,9 +155,12 @@ impl Peer {
 
     /// A new start of the peer: its numbers and our conversation begin again.
     pub(super) fn begin_start(&mut self, start: u64) {
+        // A store of which anything was ever heard is not empty.
+        let known = u64::from(self.start > 0);
+        self.seen_before = self.seen_before.max(self.seen_sequence).max(known);
         self.start = start;
+        self.seen_stored = false;
         self.votes = false;
-        self.seen_before = self.seen_before.max(self.seen_sequence);
         self.served.clear();
         self.forget_conversation();
     }

@@ -271,7 +271,9 @@ impl Replica {
         {
             self.recent.remember_elsewhere(row.clone(), request_id);
         }
-        self.send(turn, to, Message::Forward { id: id.0, request });
+        let start = self.peers.get(&to).map_or(0, |peer| peer.start);
+        let id = id.0;
+        self.send(turn, to, Message::Forward { id, start, request });
     }
 
     /// Reads forwarded to a node that is not reachable any more are looked after here again: they wait

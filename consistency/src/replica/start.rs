@@ -296,7 +296,7 @@ impl Replica {
     }
 
     /// Writes down what was seen of a peer.
-    fn store_seen(&mut self, turn: &mut Turn<'_>, node: NodeId) {
+    pub(super) fn store_seen(&mut self, turn: &mut Turn<'_>, node: NodeId) {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.seen_stored = true;
             let seen = Seen {

@@ -26,7 +26,6 @@ pub(super) fn claim(message: &Message) -> Claim {
         | Message::Pull { .. }
         | Message::ExchangeRequest { .. }
         | Message::Forward { .. }
-        | Message::StartAsk
         | Message::ClockRefused { .. }
         // The ballot in the way was read by this step.
         | Message::Nack { .. } => Claim::Nothing,
@@ -37,6 +36,8 @@ pub(super) fn claim(message: &Message) -> Claim {
         | Message::ExchangeReply { .. }
         | Message::Entries { .. }
         | Message::StaleEpoch { .. }
+        // Whoever heard it knows that this node's store is not empty.
+        | Message::StartAsk
         | Message::StartAnswer { .. } => Claim::Stored,
         Message::Forwarded { result, .. } => outcome(result),
         Message::Heartbeat(_)

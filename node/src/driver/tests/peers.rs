@@ -167,7 +167,11 @@ async fn a_forwarded_write_is_answered_after_its_sync_also_when_it_is_asked_agai
     });
     for id in 1..=3 {
         let request = asked.clone();
-        let forward = Message::Forward { id, request };
+        let forward = Message::Forward {
+            id,
+            start: 1,
+            request,
+        };
         handle.received(from_peer(forward), 0).await;
     }
     applied(&handle, 1).await;

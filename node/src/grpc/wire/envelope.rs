@@ -74,8 +74,9 @@ pub fn envelope_from_wire(envelope: v1::Envelope) -> Result<Envelope, WireError>
 fn body_to(message: Message) -> Option<Body> {
     Some(match message {
         Message::Heartbeat(heartbeat) => Body::Heartbeat(heartbeat_to(heartbeat)),
-        Message::Forward { id, request } => Body::Forward(v1::PeerForward {
+        Message::Forward { id, start, request } => Body::Forward(v1::PeerForward {
             id,
+            start,
             request: Some(request_to(request)),
         }),
         Message::Forwarded { id, result } => Body::Forwarded(v1::PeerForwarded {
@@ -205,6 +206,7 @@ fn body_from(body: Body) -> Read<Message> {
         Body::Heartbeat(body) => Message::Heartbeat(heartbeat_from(body)?),
         Body::Forward(body) => Message::Forward {
             id: body.id,
+            start: body.start,
             request: request_from(need(body.request, "request")?)?,
         },
         Body::Forwarded(body) => Message::Forwarded {

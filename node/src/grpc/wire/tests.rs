@@ -354,6 +354,7 @@ fn messages() -> Vec<Message> {
     messages.extend(votes());
     let forward = |command| Message::Forward {
         id: 1,
+        start: 1_800_000_000,
         request: request(command),
     };
     messages.extend(commands().into_iter().map(forward));
