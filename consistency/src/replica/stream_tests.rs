@@ -13,7 +13,7 @@ use crate::key::KeyspaceId;
 use crate::limits::{
     EXCHANGE_GROUPS, EXCHANGE_SHARDS_MAX, PULLS_PER_PEER_MAX, PUSH_AGAIN_MS, PUSH_BYTES_MAX,
 };
-use crate::message::{Append, Echo, Heartbeat, Prefix, Run};
+use crate::message::{Append, Echo, Heartbeat, Prefix, Run, Statement};
 use crate::record::{Change, Entry};
 use crate::request::{Command, Reply};
 use crate::session::Context;
@@ -420,6 +420,29 @@ fn a_pulled_run_applies_no_further_than_it_reaches() {
 }
 
 // --- the own log
+
+#[test]
+fn a_statement_counts_only_when_the_entries_it_speaks_of_are_here() {
+    let mut bench = Bench::new(1, 1, 1);
+    let row = row(1, 0);
+    let hlc = Hlc::from_ms(WALL_MS - 1000);
+    let stated = |ends, runs| Message::Entries {
+        shard: row.shard(),
+        runs,
+        statements: vec![Statement {
+            node: NodeId(2),
+            hlc,
+            ends,
+        }],
+        more: false,
+    };
+    let ends = vec![(origin(2), 2)];
+    bench.receive(1, stated(ends.clone(), vec![run(&row, 2, 1, 1)]));
+    let safe = bench.replica.safe_time(row.shard(), NodeId(2));
+    assert_eq!(safe, Hlc::ZERO, "the second entry is missing");
+    bench.receive(1, stated(ends, vec![run(&row, 2, 2, 1)]));
+    assert_eq!(bench.replica.safe_time(row.shard(), NodeId(2)), hlc);
+}
 
 #[test]
 fn a_write_nobody_waits_for_any_more_leaves_nothing_behind() {
