@@ -313,7 +313,8 @@ impl Message {
         self.is_vote()
             || matches!(
                 self,
-                Message::Append(_)
+                Message::StartAsk
+                    | Message::Append(_)
                     | Message::Committed { .. }
                     | Message::Acknowledge { .. }
                     | Message::Entries { .. }

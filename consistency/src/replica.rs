@@ -136,9 +136,6 @@ pub struct Replica {
     clock: Clock,
     random: Random,
     store_sequence: u64,
-    /// The clock when this start began: above every stamp of earlier starts unless the wall clock went
-    /// back by more than they lasted.
-    started_at: Hlc,
     standing: Standing,
     /// The store sequence at open: peers that saw more know that the store lost something.
     opened_sequence: u64,
@@ -150,6 +147,8 @@ pub struct Replica {
     /// Whether the last of them was taken in this start.
     fresh_origin: bool,
     shards: BTreeMap<ShardId, Shard>,
+    /// Whether what was lost is being fetched, or was.
+    refills: bool,
     /// After a loss: shards that are not shown yet, and who has sent what it holds of them.
     refill: BTreeMap<ShardId, BTreeSet<NodeId>>,
     uncommitted: shard::Uncommitted,
@@ -219,11 +218,11 @@ impl Replica {
             topology,
             rules,
             clock,
-            started_at: Hlc::ZERO,
             random: Random::new(seed),
             store_sequence: stored.sequence,
             origins: stored.origins,
             shards: stored.shards,
+            refills: false,
             refill: BTreeMap::new(),
             uncommitted: shard::Uncommitted::default(),
             peers: stored.peers,

@@ -263,10 +263,11 @@ impl Replica {
         statements: Vec<Statement>,
         more: bool,
     ) {
-        let purpose = match self.peers.get_mut(&from) {
+        let pull = match self.peers.get_mut(&from) {
             Some(peer) => peer.end_pull(shard),
             None => return,
         };
+        let mut whole = !more;
         let before = self.applied_in(shard);
         for run in runs {
             let origin = run.origin;
@@ -278,7 +279,9 @@ impl Replica {
         if let Some(held) = self.shards.get_mut(&shard) {
             for statement in statements {
                 let reached = |(origin, seq): &(Origin, Seq)| held.applied(*origin) >= *seq;
-                if statement.node != self.me.node && statement.ends.iter().all(reached) {
+                let reached = statement.ends.iter().all(reached);
+                whole &= reached;
+                if reached && statement.node != self.me.node {
                     let known = held.relayed.entry(statement.node).or_default();
                     *known = (*known).max(statement.hlc);
                 }
@@ -287,8 +290,9 @@ impl Replica {
         self.progressed(turn, shard);
         // Entries that can not be taken would be sent again and again: the next exchange tries again.
         if more && self.applied_in(shard) > before {
-            self.pull(turn, from, shard, purpose);
-        } else if !more {
+            self.pull(turn, from, shard, pull.unwrap_or(Purpose::Repair));
+        } else if whole && pull.is_some() {
+            // An answer that was asked for in this start, and no gap before what it brought.
             self.refilled(turn, from, shard);
         }
         self.catch_up(turn, from, None);

@@ -108,28 +108,30 @@ impl Replica {
         };
         if envelope.cluster != cluster || envelope.start < peer.fence.max(peer.start) {
             turn.note(Note::Fenced);
-            let newest = peer.start;
             if envelope.cluster == cluster && envelope.message == Message::StartAsk {
-                // An older copy of the node may be asking: it learns that a newer start was seen.
-                self.answer_fenced(turn, envelope.from, newest);
+                // An older copy of the node may be asking: it learns that a newer start was seen. Should the
+                // newer one get the answer, it is true for that one.
+                self.on_start_ask(turn, envelope.from);
             }
             return false;
         }
-        let starts = envelope.start > peer.start;
-        if starts {
+        if envelope.start > peer.start {
             peer.begin_start(envelope.start);
         }
         peer.heard_at = Some(turn.now.monotonic);
         let other = std::mem::replace(&mut peer.incarnation, envelope.incarnation);
         let new_store = other != 0 && other != envelope.incarnation;
-        if envelope.message.tells_of_the_store() && envelope.store_sequence > peer.seen_sequence {
+        let tells = envelope.message.tells_of_the_store();
+        if tells && envelope.store_sequence > peer.seen_sequence {
             peer.seen_sequence = envelope.store_sequence;
             peer.seen_stored = false;
         }
+        let first = tells && !peer.told;
+        peer.told |= tells;
         if new_store {
             self.forget_replica(envelope.from);
         }
-        if starts {
+        if first {
             // Should its next start come from an empty store, this one may have to tell.
             self.store_seen(turn, envelope.from);
         }
@@ -141,19 +143,6 @@ impl Replica {
         for held in self.shards.values_mut() {
             held.forget_replica(node);
         }
-    }
-
-    fn answer_fenced(&mut self, turn: &mut Turn<'_>, to: NodeId, seen_start: u64) {
-        let lost = self.standing == Standing::Lost;
-        self.send(
-            turn,
-            to,
-            Message::StartAnswer {
-                seen: 0,
-                seen_start,
-                lost,
-            },
-        );
     }
 
     /// Clocks differ beyond the bound, as one of the two sees it.

@@ -63,11 +63,25 @@ impl Recent {
         self.remember(row, Taken { id, here: None });
     }
 
+    /// The node that was asked to take it surely did not.
+    pub(super) fn forget_elsewhere(&mut self, row: &Row, id: RequestId) {
+        let key = (id.session, row.clone());
+        let elsewhere = |taken: &Taken| taken.id.seq == id.seq && taken.here.is_none();
+        if self.known.get(&key).is_some_and(elsewhere) {
+            self.known.remove(&key);
+        }
+    }
+
     fn remember(&mut self, row: Row, mut taken: Taken) {
         let key = (taken.id.session, row);
-        if let Some(before) = self.known.get(&key) {
+        if let Some(before) = self.known.get_mut(&key) {
             // When it is forgotten, the floor must cover all of them.
-            taken.id.issued = taken.id.issued.max(before.id.issued);
+            let issued = taken.id.issued.max(before.id.issued);
+            if before.id.seq > taken.id.seq {
+                before.id.issued = issued;
+                return;
+            }
+            taken.id.issued = issued;
         }
         if self.known.insert(key.clone(), taken).is_none() {
             self.order.push_back(key);

@@ -25,11 +25,11 @@ use crate::rules::Mutant;
 use crate::version::{Ballot, Dot, Origin, Seq};
 use crate::{clock, layout};
 
-use super::Replica;
 use super::jobs::{Job, JobId};
 use super::peer::Peer;
 use super::shard::{LogState, Pushed, Shard, Waiting};
 use super::turn::{Turn, damaged};
+use super::{Replica, Standing};
 
 impl Replica {
     /// Appends an entry to the own log of a shard; replies may wait for its durability.
@@ -517,13 +517,21 @@ impl Replica {
             fresh.insert(seq, entry);
             logged = seq;
         }
-        if logged > log.logged {
+        let more = logged > log.logged;
+        if more {
             log.logged = logged;
             let state = *log;
             turn.store(Family::Meta, layout::log_state(shard, origin), &state);
+            // In one batch with the entries: their places are told again should their writer forget them.
+            self.store_seen_of(turn, origin.node);
         }
         self.apply_up_to(turn, shard, origin, committed.min(logged), &mut fresh);
         if origin.node == self.me.node {
+            if more && self.standing != Standing::Lost {
+                // Nothing of an own log leaves before it is durable: this store came back shorter.
+                self.lose_vote(turn);
+                self.begin_refill();
+            }
             // Others hold more of an own log than was known here: it is committed.
             let applied = self.shards.get(&shard).map_or(0, |s| s.applied(origin));
             self.take_uncommitted(shard, origin, applied);

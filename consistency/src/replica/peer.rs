@@ -69,6 +69,8 @@ pub(super) struct Peer {
     /// The highest store sequence seen at all, and whether that is written down.
     pub(super) seen_sequence: u64,
     pub(super) seen_stored: bool,
+    /// Whether it told of its store in its present start.
+    pub(super) told: bool,
     pub(super) votes: bool,
     pub(super) lost: bool,
     /// The number and arrival of its newest heartbeat.
@@ -117,6 +119,7 @@ impl Peer {
             seen_before: 0,
             seen_sequence: 0,
             seen_stored: true,
+            told: false,
             votes: false,
             lost: false,
             last_ping: None,
@@ -155,11 +158,9 @@ impl Peer {
 
     /// A new start of the peer: its numbers and our conversation begin again.
     pub(super) fn begin_start(&mut self, start: u64) {
-        // A store of which anything was ever heard is not empty.
-        let known = u64::from(self.start > 0);
-        self.seen_before = self.seen_before.max(self.seen_sequence).max(known);
+        self.seen_before = self.seen_before.max(self.seen_sequence);
         self.start = start;
-        self.seen_stored = false;
+        self.told = false;
         self.votes = false;
         self.served.clear();
         self.forget_conversation();
@@ -312,9 +313,8 @@ impl Peer {
     }
 
     /// A pull was answered: what it was for.
-    pub(super) fn end_pull(&mut self, shard: ShardId) -> Purpose {
-        let pull = self.pulls.remove(&shard);
-        pull.map_or(Purpose::Repair, |(_, purpose)| purpose)
+    pub(super) fn end_pull(&mut self, shard: ShardId) -> Option<Purpose> {
+        self.pulls.remove(&shard).map(|(_, purpose)| purpose)
     }
 
     /// Nothing asked for will be answered any more.

@@ -14,6 +14,9 @@ use super::turn::Turn;
 impl Replica {
     /// From now on every shard has to be fetched before it is shown.
     pub(super) fn begin_refill(&mut self) {
+        if std::mem::replace(&mut self.refills, true) {
+            return;
+        }
         let shards = self.shards.keys();
         self.refill = shards.map(|shard| (*shard, BTreeSet::new())).collect();
     }

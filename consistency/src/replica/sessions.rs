@@ -11,7 +11,7 @@ use crate::effect::Note;
 use crate::key::{NodeId, RegionId, ShardId};
 use crate::limits::{DEADLINE_MAX_MS, HEARTBEAT_BUSY_MS, SESSION_WAIT_MIN_MS};
 use crate::message::Message;
-use crate::request::{Command, Level, Reason, Refusal, Reply, Request};
+use crate::request::{Applied, Command, Level, Reason, Refusal, Reply, Request};
 use crate::rules::Mutant;
 use crate::session::Context;
 use crate::version::Origin;
@@ -55,16 +55,10 @@ impl Replica {
         let Some(held) = self.shards.get(&shard) else {
             return Vec::new();
         };
-        // What a session saw in this start is here, also while it is open what earlier starts wrote.
-        let own = |node: NodeId, hlc: Hlc| {
-            let asking = matches!(self.standing, Standing::Asking { .. });
-            asking && node == self.me.node && hlc >= self.started_at && held.uncommitted.is_empty()
-        };
         let covered = |region: RegionId, hlc: Hlc| {
             let nodes = held.voters.regions().get(&region);
-            let reached = |node: &NodeId| self.safe_time(shard, *node) >= hlc || own(*node, hlc);
             // A region that does not hold the keyspace wrote nothing to it.
-            nodes.is_none_or(|nodes| nodes.iter().all(reached))
+            nodes.is_none_or(|nodes| nodes.iter().all(|n| self.safe_time(shard, *n) >= hlc))
         };
         context
             .iter()
@@ -162,7 +156,9 @@ impl Replica {
     /// The round trip to a peer, if requests may be forwarded to it.
     fn serves_others(&self, now: Duration, node: NodeId) -> Option<Duration> {
         let peer = self.peers.get(&node)?;
-        (peer.reachable(now) && !peer.lost).then(|| peer.round_trip())
+        // Before its first word nobody knows which start would serve the request.
+        let heard = peer.last_ping.is_some();
+        (peer.reachable(now) && heard && !peer.lost).then(|| peer.round_trip())
     }
 
     /// Entries or safe times of a shard arrived: whoever waits may be served now.
@@ -319,6 +315,16 @@ impl Replica {
         self.serve(turn, id);
     }
 
+    /// A request that another node surely did not apply may be tried again here.
+    fn forget_elsewhere(&mut self, id: JobId, result: &Result<Reply, Refusal>) {
+        let refused = result.as_ref().is_err_and(|r| r.applied == Applied::No);
+        if let Some(job) = self.jobs.get(&id).filter(|_| refused)
+            && let (Some(request), Some(row)) = (job.request.request_id, job.request.command.row())
+        {
+            self.recent.forget_elsewhere(row, request);
+        }
+    }
+
     /// A forwarded request came back.
     pub(super) fn on_forwarded(
         &mut self,
@@ -333,6 +339,7 @@ impl Replica {
             return;
         }
         self.forwarded.remove(&id);
+        self.forget_elsewhere(id, &result);
         let far = self
             .peers
             .get(&from)

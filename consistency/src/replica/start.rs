@@ -249,7 +249,6 @@ impl Replica {
             turn.put(Family::Meta, LOST.to_vec().into(), 1u64.to_record());
             self.begin_refill();
         }
-        self.started_at = self.clock.read(turn.now);
         self.settle_standing(turn);
         self.schedule_heartbeats(turn);
     }
@@ -309,6 +308,13 @@ impl Replica {
         }
     }
 
+    /// Writes down what was seen of a peer since it was written down last.
+    pub(super) fn store_seen_of(&mut self, turn: &mut Turn<'_>, node: NodeId) {
+        if self.peers.get(&node).is_some_and(|peer| !peer.seen_stored) {
+            self.store_seen(turn, node);
+        }
+    }
+
     /// Writes down every sequence seen since: at the latest with the commit entry that used the vote.
     pub(super) fn store_all_seen(&mut self, turn: &mut Turn<'_>) {
         let fresh: Vec<NodeId> = self
@@ -335,10 +341,8 @@ impl Replica {
             return;
         }
         if seen > self.opened_sequence || seen_start > self.me.start {
-            if self.standing != Standing::Lost {
-                self.lose_vote(turn);
-                self.begin_refill();
-            }
+            self.lose_vote(turn);
+            self.begin_refill();
             return;
         }
         // An answer to an earlier start does not know what that start voted since. An answer to this one
