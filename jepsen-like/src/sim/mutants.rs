@@ -109,9 +109,8 @@ fn shape_for(mutant: Mutant) -> Option<Shape> {
             Some(Shape::Lossy)
         }
         // Sessions must come by while one direction is cut and a node has just come back.
-        Mutant::DepsOmitted | Mutant::PushesHideUncommitted | Mutant::TrustsWhoeverStarts => {
-            Some(Shape::Torn)
-        }
+        Mutant::TrustsWhoeverStarts => Some(Shape::Forgetful),
+        Mutant::DepsOmitted | Mutant::PushesHideUncommitted => Some(Shape::Torn),
         Mutant::TokenReplaced
         | Mutant::TokenFromStamp
         | Mutant::ReplyBeforeEntry

@@ -129,6 +129,8 @@ pub enum Shape {
     TailLosing,
     /// Hopping sessions over a network that loses much.
     Lossy,
+    /// Sessions that hop all the time while a disk forgets and is back at once.
+    Forgetful,
 }
 
 impl Shape {
@@ -183,6 +185,14 @@ impl Shape {
                 profile.faults.one_way = 12;
                 profile.faults.heal = 3;
                 profile.fault_every_us = 500_000;
+            }
+            Shape::Forgetful => {
+                Shape::Torn.bend(profile);
+                profile.faults.lost_tail = 20;
+                profile.faults.one_way = 8;
+                profile.faults.crash = 0;
+                profile.restart_us = 60_000;
+                profile.fault_every_us = 400_000;
             }
             Shape::Wandering => {
                 profile.hop = 500;
