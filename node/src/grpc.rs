@@ -35,7 +35,6 @@ use hansa_proto::v1;
 use hansa_proto::v1::admin_server::AdminServer;
 use hansa_proto::v1::kv_server::KvServer;
 use hansa_proto::v1::peer_server::PeerServer;
-use tokio::sync::Semaphore;
 use tonic::Status;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -43,7 +42,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use self::health::Pulse;
 use self::status::Failure;
 use crate::driver::DriverHandle;
-use crate::limits::{BATCH_READS_MAX, DEADLINE_GRACE, MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX};
+use crate::limits::{DEADLINE_GRACE, MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::settings::Names;
 
@@ -59,7 +58,7 @@ pub struct Edge {
     /// Set when the node is about to stop.
     stopping: AtomicBool,
     /// Of the unary batches; a `Pipe` has its own.
-    batch_room: Semaphore,
+    batch_room: kv::BatchRoom,
     /// Held by the digest that is being computed.
     digest_turn: tokio::sync::Mutex<()>,
 }
@@ -83,7 +82,7 @@ impl Edge {
             started: Instant::now(),
             pulse,
             stopping: AtomicBool::new(false),
-            batch_room: Semaphore::new(BATCH_READS_MAX),
+            batch_room: kv::BatchRoom::default(),
             digest_turn: tokio::sync::Mutex::default(),
         })
     }

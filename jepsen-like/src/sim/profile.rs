@@ -143,6 +143,21 @@ impl Shape {
         shape.filter(|_| bent)
     }
 
+    fn tear(profile: &mut Profile) {
+        profile.replicas = 1;
+        profile.processes = 10;
+        profile.think_us = 25_000;
+        profile.hop = 600;
+        profile.mix = Mix {
+            eventual: 20,
+            session: 900,
+        };
+        profile.skew_ms = SKEW_MS_MAX;
+        profile.faults.one_way = 12;
+        profile.faults.heal = 3;
+        profile.fault_every_us = 500_000;
+    }
+
     /// Bends a profile.
     pub fn bend(self, profile: &mut Profile) {
         match self {
@@ -172,20 +187,7 @@ impl Shape {
                 profile.restart_us = 60_000;
                 profile.faults.clock = 4;
             }
-            Shape::Torn => {
-                profile.replicas = 1;
-                profile.processes = 10;
-                profile.think_us = 25_000;
-                profile.hop = 600;
-                profile.mix = Mix {
-                    eventual: 20,
-                    session: 900,
-                };
-                profile.skew_ms = SKEW_MS_MAX;
-                profile.faults.one_way = 12;
-                profile.faults.heal = 3;
-                profile.fault_every_us = 500_000;
-            }
+            Shape::Torn => Shape::tear(profile),
             Shape::Forgetful => {
                 Shape::Torn.bend(profile);
                 profile.faults.lost_tail = 20;

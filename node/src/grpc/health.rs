@@ -2,13 +2,15 @@
 //!
 //! | service | SERVING when |
 //! | --- | --- |
-//! | the empty name, `hansa.v1.Kv`, `hansa.v1.Kv/eventual` | the driver runs and has a replica to read from |
+//! | the empty name, `hansa.v1.Kv` | the driver runs and has a replica to read from |
+//! | `hansa.v1.Kv/eventual` | that replica is not still fetching what it lost |
 //! | `hansa.v1.Kv/session` | the node takes writes, too: its data, its clock and its disk are in order |
 //! | `hansa.v1.Kv/strong` | it votes, too, and reaches a quorum of every shard it holds |
 //!
 //! A node that lost data lists eventual only, though it answers those session reads it has everything for: who
 //! asks for a node to hold a session with wants one that takes writes. A node that stops serves nothing.
-//! `/healthz` answers 200 with the levels, or 503 when there is none.
+//! `/healthz` answers 200 with the levels, also with none while lost data is fetched: a restart would only begin
+//! that again. It answers 503 when nothing answers.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +28,8 @@ use crate::driver::Condition;
 use crate::limits::{DISK_SILENT_MAX, HEALTH_INTERVAL, STATUS_SILENT_MAX};
 use crate::metrics::{self, Metrics};
 
-/// The levels that can be served now, lowest first; a node that still fetches what it lost counts as serving none. A disk that does not answer takes no writes, like a full one.
+/// The levels that can be served now, lowest first. A node that still fetches what it lost serves none; a disk that
+/// does not answer takes no writes, like a full one.
 pub(super) fn levels(status: &Status, disk: &Condition, answers: bool) -> Vec<Level> {
     if status.shards_refilling > 0 {
         return Vec::new();

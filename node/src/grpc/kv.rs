@@ -20,7 +20,7 @@ use super::pipe::Replies;
 use super::status::Failure;
 use super::wire::{self, Options, Target};
 use super::{Edge, transport_deadline};
-use crate::limits::{BATCH_KEYS_MAX, BATCH_REPLY_BYTES_MAX};
+use crate::limits::{BATCH_KEYS_MAX, BATCH_READS_MAX, BATCH_REPLY_BYTES_MAX};
 
 /// Time a transport leaves for a request.
 type Within = Option<Duration>;
@@ -186,7 +186,7 @@ impl Edge {
         &self,
         request: v1::BatchGetRequest,
         within: Within,
-        room: &Semaphore,
+        room: &BatchRoom,
     ) -> Result<v1::BatchGetReply, Failure> {
         let target = wire::target(&self.names, &request.keyspace)?;
         let count = request.keys.len();
@@ -198,7 +198,9 @@ impl Edge {
         let options = wire::options(&self.names, now, request.options, default, within)?;
         let row = |key: &v1::BatchKey| target.row(&key.key, &key.sort, key.element.as_deref());
         let rows: Vec<Row> = request.keys.iter().map(row).collect::<Result<_, _>>()?;
-        let _room = self.room_for(count, &options, room).await?;
+        let _room = self
+            .room_for(count, &options, room.of(options.level))
+            .await?;
         let ask = |row| self.ask(options.request(Command::Get(row)));
         let mut replies: FuturesOrdered<_> = rows.into_iter().map(ask).collect();
         let mut batch = Batch::default();
@@ -231,7 +233,7 @@ impl Edge {
     pub(super) async fn serve(
         &self,
         body: pipe_request::Body,
-        room: &Semaphore,
+        room: &BatchRoom,
     ) -> Result<pipe_reply::Body, Failure> {
         use pipe_reply::Body as Reply;
         use pipe_request::Body as Ask;
@@ -255,6 +257,31 @@ impl Edge {
         };
         self.counted(command, &keyspace, options.as_ref(), served)
             .await
+    }
+}
+
+/// How many keys the batches of one Pipe, or all unary ones, read side by side. Eventual ones have a room of
+/// their own: the others may wait for regions that are far away or cut off.
+pub(super) struct BatchRoom {
+    pub(super) eventual: Semaphore,
+    pub(super) others: Semaphore,
+}
+
+impl Default for BatchRoom {
+    fn default() -> BatchRoom {
+        BatchRoom {
+            eventual: Semaphore::new(BATCH_READS_MAX),
+            others: Semaphore::new(BATCH_READS_MAX),
+        }
+    }
+}
+
+impl BatchRoom {
+    fn of(&self, level: Level) -> &Semaphore {
+        match level {
+            Level::Eventual => &self.eventual,
+            Level::Session | Level::Strong => &self.others,
+        }
     }
 }
 

@@ -16,12 +16,12 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use hansa_proto::v1;
 use hansa_proto::v1::pipe_reply::Body;
-use tokio::sync::Semaphore;
 use tonic::Status;
 
 use super::Edge;
+use super::kv::BatchRoom;
 use super::status::{Failure, broken_stream, unreadable};
-use crate::limits::{BATCH_READS_MAX, PIPE_IN_FLIGHT_MAX};
+use crate::limits::PIPE_IN_FLIGHT_MAX;
 
 type Open = Pin<Box<dyn Future<Output = v1::PipeReply> + Send>>;
 
@@ -35,7 +35,7 @@ pub(super) struct Replies<S> {
     open: FuturesUnordered<Open>,
     numbers: HashSet<u64>,
     /// Of its own: a client that reads no replies holds up its own batches only.
-    batch_room: Arc<Semaphore>,
+    batch_room: Arc<BatchRoom>,
     /// Why the stream can not go on: said when everything open is answered.
     last: Option<Status>,
 }
@@ -50,7 +50,7 @@ impl<S> Replies<S> {
             greeted: false,
             open: FuturesUnordered::new(),
             numbers: HashSet::new(),
-            batch_room: Arc::new(Semaphore::new(BATCH_READS_MAX)),
+            batch_room: Arc::default(),
             last: None,
         }
     }

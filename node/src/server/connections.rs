@@ -24,6 +24,15 @@ use crate::metrics::Metrics;
 /// How long nothing is accepted after the system could not accept: as a rule for want of files.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// When the system asks whether a silent connection's other end is still there: after a minute, then three
+/// times, ten seconds apart.
+fn probes() -> socket2::TcpKeepalive {
+    socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3)
+}
+
 /// How many connections each listener may hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Room {
@@ -115,6 +124,8 @@ impl Bounded {
                     };
                     // Without it a reply may wait for the acknowledgement of the one before.
                     let _ = stream.set_nodelay(true);
+                    // A host that vanished must not keep its place, also before or between its requests.
+                    let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&probes());
                     return Poll::Ready((self.connection(stream, room), from));
                 }
                 // The one that connected has gone already.

@@ -96,6 +96,15 @@ impl Files {
         self.temporary.is_none()
     }
 
+    /// The cluster's id. New data is a new cluster: a session's token from an earlier demo is refused by name
+    /// instead of waiting for writes that are gone.
+    fn cluster(&self) -> String {
+        match self.is_kept() {
+            true => "demo".to_owned(),
+            false => format!("demo-{:08x}", rand::random::<u32>()),
+        }
+    }
+
     /// Whether the data set was loaded completely.
     pub(crate) fn is_loaded(&self) -> bool {
         self.path.join(LOADED).exists()
@@ -134,7 +143,10 @@ impl Files {
             let failed = || format!("can not write {}", path.display());
             fs::write(&path, text).with_context(failed)
         };
-        write(self.path.join("topology.toml"), topology(shape, ports))?;
+        write(
+            self.path.join("topology.toml"),
+            topology(shape, ports, &self.cluster()),
+        )?;
         for node in 0..shape.nodes() {
             let text = settings(shape, ports, plan, engine, node);
             write(self.settings(&shape.node_name(node)), text)?;
@@ -156,8 +168,8 @@ impl Files {
 }
 
 /// The topology file. The names need no quoting: they are ours.
-fn topology(shape: &Shape, ports: Ports) -> String {
-    let mut text = "# Written by `hansa demo`.\ncluster_id = \"demo\"\nepoch = 1\n".to_owned();
+fn topology(shape: &Shape, ports: Ports, cluster: &str) -> String {
+    let mut text = format!("# Written by `hansa demo`.\ncluster_id = \"{cluster}\"\nepoch = 1\n");
     // Writing to a String does not fail, here and below.
     for (region, name) in REGIONS.iter().enumerate() {
         let _ = write!(text, "\n[[regions]]\nname = \"{name}\"\n");

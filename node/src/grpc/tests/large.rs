@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
+use crate::limits::BATCH_READS_MAX;
 
 const MIB: usize = 1 << 20;
 
@@ -127,7 +128,13 @@ async fn batches_hold_a_bounded_number_of_values_and_wait_within_their_deadline(
             ..RequestOptions::default()
         }),
     };
-    let room = &node.edge.batch_room;
+    let waiting = node
+        .edge
+        .batch_room
+        .others
+        .acquire_many(BATCH_READS_MAX as u32);
+    let _waiting = waiting.await.unwrap();
+    let room = &node.edge.batch_room.eventual;
     let taken = room.acquire_many(BATCH_READS_MAX as u32 - 1).await.unwrap();
     let status = node.kv().await.batch_get(batch(2)).await.unwrap_err();
     let expected = (
