@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -205,7 +206,9 @@ impl<R> Call<R> {
         let writes = self.effect != Effect::Read;
         match &self.caller {
             Caller::Session(session) => {
+                progress.queued.store(true, Ordering::Relaxed);
                 let mut state = session.state.lock().await;
+                progress.queued.store(false, Ordering::Relaxed);
                 plan.request = writes.then(|| state.lane.take());
                 plan.token = state.token.clone();
                 plan.issued = state.issued;

@@ -51,6 +51,8 @@ pub(crate) struct Progress {
     unknown: AtomicBool,
     /// Any request at all was sent.
     sent: AtomicBool,
+    /// An earlier call of the session is still under way.
+    pub(crate) queued: AtomicBool,
 }
 
 impl Progress {
@@ -76,6 +78,13 @@ impl Progress {
                 ErrorKind::Unavailable,
                 Applied::No,
                 "the deadline passed before an answer came: allow more time or choose another level",
+            )
+        } else if self.queued.load(Ordering::Relaxed) {
+            (
+                ErrorKind::Unavailable,
+                Applied::No,
+                "the deadline passed while an earlier call of the session was under way: a session makes one call \
+                 after the other; allow more time or use another session",
             )
         } else {
             return Error::unreachable("no endpoint could be reached before the deadline")

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::{builder, three};
 use crate::fake::Fault;
-use crate::{Bytes, Consistency};
+use crate::{Applied, Bytes, Consistency};
 
 #[tokio::test]
 async fn a_session_carries_its_token_from_call_to_call_and_node_to_node() {
@@ -19,6 +19,26 @@ async fn a_session_carries_its_token_from_call_to_call_and_node_to_node() {
     let last = seen.last().unwrap();
     assert_eq!(last.token, token);
     assert_ne!(last.node, "eu-central-1");
+}
+
+#[tokio::test]
+async fn a_call_that_only_waited_for_its_session_blames_no_endpoint() {
+    let (cluster, client) = three().await;
+    let session = client.session();
+    cluster.nodes[1].fault(Fault::Delay(Duration::from_secs(2)));
+    let slow = tokio::spawn(session.get("profiles", "k").into_future());
+    while cluster.seen().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let queued = session.put("profiles", "k", "v");
+    let error = queued
+        .deadline(Duration::from_millis(50))
+        .await
+        .unwrap_err();
+    assert_eq!(error.reason(), "DEADLINE_EXCEEDED");
+    assert_eq!(error.applied(), Applied::No);
+    assert!(error.to_string().contains("session"), "{error}");
+    slow.await.unwrap().unwrap();
 }
 
 #[tokio::test]
