@@ -114,6 +114,10 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 /// Events taken from the mailbox at once.
 pub const EVENTS_PER_TURN: usize = 256;
 
+/// Eventual reads that wait, for some milliseconds after the disk failed, for the replica that will serve them; more
+/// are refused.
+pub const READS_DEFERRED_MAX: usize = 1024;
+
 /// Steps whose effects grow into one group while the disk is busy with the last one; then no more are taken
 /// until it is done.
 pub const GROUP_EVENTS_MAX: usize = 4096;

@@ -97,7 +97,7 @@ impl Replica {
                 // A session that this step woke may have been shown what this step writes. A refusal of
                 // what was never begun tells of nothing that could be lost.
                 let waits = match &result {
-                    Ok(_) => !local_read || turn.has_written(),
+                    Ok(_) => !local_read || turn.showed_own(),
                     Err(_) => job.stage == Stage::Begun,
                 };
                 turn.say(Effect::Reply {

@@ -1,5 +1,6 @@
 //! One step at work: what it reads, what it wrote so far, what it will say.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -17,6 +18,8 @@ pub(super) struct Turn<'a> {
     /// Storage as earlier steps left it.
     pub(super) reader: &'a dyn Reader,
     written: BTreeMap<(Family, Bytes), Option<Bytes>>,
+    /// Whether a row was read that this step wrote.
+    showed_own: Cell<bool>,
     said: Vec<Effect>,
 }
 
@@ -26,6 +29,7 @@ impl<'a> Turn<'a> {
             now,
             reader,
             written: BTreeMap::new(),
+            showed_own: Cell::new(false),
             said: Vec::new(),
         }
     }
@@ -33,7 +37,10 @@ impl<'a> Turn<'a> {
     /// Reads, this step's own writes included.
     pub(super) fn get(&self, family: Family, key: &Bytes) -> Result<Option<Bytes>, Damaged> {
         match self.written.get(&(family, key.clone())) {
-            Some(value) => Ok(value.clone()),
+            Some(value) => {
+                self.showed_own.set(true);
+                Ok(value.clone())
+            }
             None => self.reader.get(family, key),
         }
     }
@@ -50,6 +57,9 @@ impl<'a> Turn<'a> {
         }
         let range = (family, from.clone())..(family, to.clone());
         let mut own = self.written.range(range).peekable();
+        if own.peek().is_some() {
+            self.showed_own.set(true);
+        }
         let mut ended = false;
         self.reader
             .scan(family, from, Some(to), &mut |key, value| {
@@ -104,6 +114,11 @@ impl<'a> Turn<'a> {
     /// Writes bytes.
     pub(super) fn put(&mut self, family: Family, key: Bytes, value: Bytes) {
         self.written.insert((family, key), Some(value));
+    }
+
+    /// Whether this step read a row that it wrote itself: what it shows is not durable yet.
+    pub(super) fn showed_own(&self) -> bool {
+        self.showed_own.get()
     }
 
     /// Whether this step wrote anything yet.

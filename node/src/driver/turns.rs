@@ -24,13 +24,17 @@ use super::mutant::DiskMutant;
 use super::pipeline::{Pipeline, Surroundings};
 use super::{Condition, NextStart, now, stopping};
 use crate::limits::{
-    DISK_FULL_RETRY, EVENTS_PER_TURN, GROUP_BYTES_MAX, GROUPS_IN_FLIGHT_MAX, STATUS_INTERVAL,
+    DISK_FULL_RETRY, EVENTS_PER_TURN, GROUP_BYTES_MAX, GROUPS_IN_FLIGHT_MAX, READS_DEFERRED_MAX,
+    STATUS_INTERVAL,
 };
 use crate::store::StoreError;
 use crate::store::overlay::{Overlay, Pending};
 
 /// A tick comes at least this often, whatever the core asked for.
 const TICK_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether the pipeline has let go of the store while reads wait for that.
+const DEFERRED_PATIENCE: Duration = Duration::from_millis(1);
 
 /// No record is ever kept under this key. Deleting it asks the store whether there is space.
 const PROBE_KEY: &[u8] = b"\xffprobe";
@@ -66,6 +70,8 @@ pub(super) struct Turns {
     to_self: VecDeque<Envelope>,
     /// Set while writes are refused.
     failure: Option<Failure>,
+    /// Reads that came between a failure and the replica that is opened to serve them: some milliseconds.
+    deferred: Vec<(OpId, Request, Open)>,
     wake: Option<Duration>,
     stepped_at: Duration,
     publish_at: Duration,
@@ -100,6 +106,7 @@ impl Turns {
             links: BTreeSet::new(),
             to_self: VecDeque::new(),
             failure: None,
+            deferred: Vec::new(),
             wake: None,
             stepped_at: Duration::ZERO,
             publish_at: Duration::ZERO,
@@ -137,6 +144,7 @@ impl Turns {
             }
             self.tick();
             self.recover();
+            self.serve_deferred();
             self.publish();
         }
         self.finish();
@@ -146,6 +154,9 @@ impl Turns {
     fn patience(&self) -> Duration {
         if !self.to_self.is_empty() {
             return Duration::ZERO;
+        }
+        if !self.deferred.is_empty() {
+            return DEFERRED_PATIENCE;
         }
         let next = self.wake.unwrap_or(self.publish_at).min(self.publish_at);
         next.saturating_sub(now().monotonic)
@@ -172,6 +183,11 @@ impl Turns {
             read: request.command.is_read(),
         };
         if let Some(failure) = self.failure.clone() {
+            let served = request.command.is_read() && request.level == Level::Eventual;
+            if served && self.is_settling() && self.deferred.len() < READS_DEFERRED_MAX {
+                self.deferred.push((id, request, open));
+                return;
+            }
             let result = self.read_only(&failure, id, request);
             open.answer(result);
             return;
@@ -350,6 +366,9 @@ impl Turns {
                 let _ = answerer.send(Err(stopping(Applied::No)));
             }
         }
+        for (.., open) in std::mem::take(&mut self.deferred) {
+            open.answer(Err(stopping(Applied::No)));
+        }
         if self.around.progress.abandoned.load(Ordering::Acquire) {
             drop(self.open);
         } else {
@@ -424,6 +443,30 @@ impl Turns {
         self.around.observer.condition(&condition);
         self.condition.send_replace(condition);
         self.publish_at = Duration::ZERO;
+    }
+
+    /// Whether a replica to read with is opened as soon as the pipeline has let go of the store.
+    fn is_settling(&self) -> bool {
+        self.replica.is_none() && self.reopen_at == Duration::ZERO
+    }
+
+    /// Serves the reads that waited for a replica to read with, or refuses them when there is none.
+    fn serve_deferred(&mut self) {
+        if self.deferred.is_empty() || self.is_settling() {
+            return;
+        }
+        for (id, request, open) in std::mem::take(&mut self.deferred) {
+            match self.failure.clone() {
+                Some(failure) => {
+                    let result = self.read_only(&failure, id, request);
+                    open.answer(result);
+                }
+                None => {
+                    self.waiting.insert(id, open);
+                    self.step(Event::Request { id, request });
+                }
+            }
+        }
     }
 
     /// Serves a read at level eventual from what the store holds, and refuses everything else.

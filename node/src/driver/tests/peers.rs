@@ -156,6 +156,9 @@ async fn a_forwarded_write_is_answered_after_its_sync_also_when_it_is_asked_agai
     let fixture = Fixture::with(pair(false));
     let driver = fixture.start();
     let handle = driver.handle();
+    // What a peer's first word makes a node write down is durable before the disk hangs.
+    handle.received(from_peer(Message::StartAsk), 0).await;
+    fixture.said.wait_for("start_answer").await;
     fixture.store.set(Disk::Hangs);
     let command = Command::Put(row("forwarded"), Bytes::from_static(b"value"));
     let mut asked = request(command, Level::Eventual);
