@@ -183,9 +183,17 @@ impl Shape {
                 Shape::Torn.bend(profile);
                 profile.faults.crash = 10;
                 profile.faults.one_way = 0;
-                profile.fault_every_us = 250_000;
+                profile.fault_every_us = 120_000;
                 profile.restart_us = 60_000;
-                profile.faults.clock = 4;
+                profile.faults.clock = 8;
+                // A session's token and every message lift a clock that had gone back: eventual writes carry
+                // no token, and an isolated node gets no message.
+                profile.faults.isolate = 8;
+                profile.faults.heal = 6;
+                profile.mix = Mix {
+                    eventual: 450,
+                    session: 450,
+                };
             }
             Shape::Torn => Shape::tear(profile),
             Shape::Forgetful => {
@@ -209,7 +217,7 @@ impl Shape {
                 Shape::Busy.bend(profile);
                 profile.replicas = 1;
                 profile.faults.lost_tail = 20;
-                profile.faults.crash = 0;
+                profile.faults.crash = 5;
                 profile.faults.isolate = 10;
                 profile.fault_every_us = 700_000;
                 profile.mix = Mix {
