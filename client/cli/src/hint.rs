@@ -61,9 +61,8 @@ pub(crate) fn next_step(error: &Error) -> String {
     match (error.reason(), error.kind()) {
         ("UNKNOWN_KEYSPACE", _) => format!("see the keyspaces: `{hansa} status --keyspaces`"),
         ("WRONG_TYPE", _) => format!("see the keyspaces' types: `{hansa} status --keyspaces`"),
-        ("LEVEL_NOT_SUPPORTED" | "LEVEL_NOT_AVAILABLE" | "STRONG_ONLY", _) => {
-            "choose another --level".to_owned()
-        }
+        ("STRONG_ONLY", _) => "write with --level strong".to_owned(),
+        ("LEVEL_NOT_SUPPORTED" | "LEVEL_NOT_AVAILABLE", _) => "choose another --level".to_owned(),
         ("QUORUM_UNREACHABLE", _) => {
             format!(
                 "retry{after}, use --level eventual, or ask a region of the majority with --region"
@@ -71,6 +70,10 @@ pub(crate) fn next_step(error: &Error) -> String {
         }
         ("SESSION_UNAVAILABLE", _) => {
             format!("retry{after}, or go on in the region where the session was before")
+        }
+        ("SESSION_TOKEN_OTHER_CLUSTER", _) => {
+            "the session is another cluster's: name another --session file, or delete this one"
+                .to_owned()
         }
         ("NOT_AVAILABLE", _) => "only `demo` serves this: give its address with --admin".to_owned(),
         (_, ErrorKind::Unreachable) => format!(

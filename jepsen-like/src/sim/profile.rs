@@ -158,6 +158,23 @@ impl Shape {
         profile.fault_every_us = 500_000;
     }
 
+    fn flap(profile: &mut Profile) {
+        Shape::Torn.bend(profile);
+        profile.faults.crash = 10;
+        profile.faults.one_way = 0;
+        profile.fault_every_us = 120_000;
+        profile.restart_us = 60_000;
+        profile.faults.clock = 8;
+        // A session's token and every message lift a clock that had gone back: eventual writes carry
+        // no token, and an isolated node gets no message.
+        profile.faults.isolate = 8;
+        profile.faults.heal = 6;
+        profile.mix = Mix {
+            eventual: 450,
+            session: 450,
+        };
+    }
+
     /// Bends a profile.
     pub fn bend(self, profile: &mut Profile) {
         match self {
@@ -179,22 +196,7 @@ impl Shape {
                 profile.faults.crash = 8;
                 profile.fault_every_us = 400_000;
             }
-            Shape::Flapping => {
-                Shape::Torn.bend(profile);
-                profile.faults.crash = 10;
-                profile.faults.one_way = 0;
-                profile.fault_every_us = 120_000;
-                profile.restart_us = 60_000;
-                profile.faults.clock = 8;
-                // A session's token and every message lift a clock that had gone back: eventual writes carry
-                // no token, and an isolated node gets no message.
-                profile.faults.isolate = 8;
-                profile.faults.heal = 6;
-                profile.mix = Mix {
-                    eventual: 450,
-                    session: 450,
-                };
-            }
+            Shape::Flapping => Shape::flap(profile),
             Shape::Torn => Shape::tear(profile),
             Shape::Forgetful => {
                 Shape::Torn.bend(profile);

@@ -37,7 +37,9 @@ pub(crate) async fn run(cluster: &mut Cluster, cuts: &[ScheduledCut]) -> Result<
     let _workload = Workload::start(&cluster.clients, &board);
     let terminal = io::stdout().is_terminal();
     let mut screen = Screen::new(terminal);
-    if !show(&hints(cluster.ports)) {
+    // Beside the data: a token of an earlier demo would be another cluster's.
+    let session = cluster.files.path().join("me.token").display().to_string();
+    if !show(&hints(cluster.ports, &session)) {
         return Ok(());
     }
     let started = Instant::now();
@@ -125,7 +127,7 @@ fn schedule(
 }
 
 /// Commands to try in a second terminal. They work as printed, with shifted ports, too.
-fn hints(ports: Ports) -> String {
+fn hints(ports: Ports, session: &str) -> String {
     let hansa = invocation();
     let (endpoints, admin) = match ports.admin().port() {
         BASE_DEFAULT => (String::new(), String::new()),
@@ -142,8 +144,8 @@ Three regions are up: {}. Try in a second terminal:
 {endpoints}  {hansa} kv put profiles alice Luebeck --level strong --region us-east --explain
   {hansa} kv get profiles alice --level eventual --region ap-northeast --explain
   {hansa} kv get profiles alice --level strong --region ap-northeast --explain
-  {hansa} kv incr counters views/demo 1 --region eu-central --session /tmp/me
-  {hansa} kv get counters views/demo --level session --region us-east --session /tmp/me
+  {hansa} kv incr counters views/demo 1 --region eu-central --session {session}
+  {hansa} kv get counters views/demo --level session --region us-east --session {session}
   {hansa} kv members carts cart/DE/0001 --region eu-central
   {hansa} admin cut ap-northeast{admin}
   {hansa} kv get profiles alice --level strong --region ap-northeast --stay
@@ -163,10 +165,10 @@ mod tests {
 
     #[test]
     fn hints_name_the_ports_only_where_they_are_shifted() {
-        let text = hints(Ports::new(BASE_DEFAULT, 3, 6).unwrap());
+        let text = hints(Ports::new(BASE_DEFAULT, 3, 6).unwrap(), "me.token");
         assert!(!text.contains("http://"), "{text}");
         assert!(text.contains(" admin cut ap-northeast\n"));
-        let text = hints(Ports::new(9000, 3, 6).unwrap());
+        let text = hints(Ports::new(9000, 3, 6).unwrap(), "me.token");
         assert!(text.contains("export HANSA_ENDPOINTS=us-east=http://127.0.0.1:9001,eu-central="));
         assert!(text.contains(" admin heal ap-northeast --admin http://127.0.0.1:9000\n"));
     }
