@@ -69,7 +69,8 @@ pub trait View: Send + Sync {
 
     /// Visits the pairs with `from <= key < to` (no upper bound when `to` is `None`) in byte order of the
     /// keys, until `visit` breaks. A record that fails its checksum is visited as an error, and the scan
-    /// goes on. The pairs are those of one moment: batches applied meanwhile are not seen.
+    /// goes on. The pairs are those of one moment: batches applied meanwhile are not seen. Of a batch that is being
+    /// applied at that moment a store may show a part; a snapshot never does.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Damaged`] or [`StoreError::Broken`] when the engine can not go on;

@@ -8,6 +8,7 @@
 
 use std::ops::{Bound, ControlFlow};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -42,6 +43,9 @@ fn write_buffer_bytes(family: Family) -> u64 {
 pub(super) struct FjallStore {
     families: [Keyspace; Family::ALL.len()],
     db: Database,
+    /// Held while a batch is written and while a snapshot is taken: the engine's own background work may publish half
+    /// of a batch to one that is taken in the middle of it. Reads without a snapshot never wait for it.
+    batches: Mutex<()>,
 }
 
 impl FjallStore {
@@ -71,6 +75,7 @@ impl FjallStore {
                     keyspace(log)?,
                 ],
                 db,
+                batches: Mutex::default(),
             })
         })
     }
@@ -126,10 +131,13 @@ impl RawView for FjallStore {
 
 impl RawStore for FjallStore {
     fn snapshot(&self) -> Result<Box<dyn RawView>, StoreError> {
+        let _whole = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Box::new(self.view()))
     }
 
     fn apply(&self, batch: Vec<Write>) -> Result<(), StoreError> {
+        // A panic under the lock leaves nothing half done: it guards no data.
+        let _whole = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
         guarded(Engine::Fjall, || {
             let mut writes = self.db.batch();
             for write in batch {
