@@ -286,6 +286,27 @@ impl Decoder {
         }
         (0..length).map(|_| self.get()).collect()
     }
+
+    /// The pairs of a map, by ascending key and each key once: one map has one encoding. `key` says
+    /// which numbers are keys.
+    ///
+    /// # Errors
+    /// Malformed when the order is another or a number is no key; whatever the values' decoding says.
+    pub fn map<K: Ord + Copy, V: Encode>(
+        &mut self,
+        what: &'static str,
+        key: impl Fn(u64) -> Option<K>,
+    ) -> Decoded<Vec<(K, V)>> {
+        let mut last = None;
+        let pairs = self.list::<(u64, V)>(what)?.into_iter();
+        pairs
+            .map(|(number, value)| {
+                let key = key(number).filter(|key| last.is_none_or(|last| last < *key));
+                last = key;
+                Ok((key.ok_or(DecodeError::Malformed { what })?, value))
+            })
+            .collect()
+    }
 }
 
 impl Encode for Bytes {

@@ -147,10 +147,8 @@ pub struct Replica {
     /// Whether the last of them was taken in this start.
     fresh_origin: bool,
     shards: BTreeMap<ShardId, Shard>,
-    /// Whether what was lost is being fetched, or was.
-    refills: bool,
-    /// After a loss: shards that are not shown yet, and who has sent what it holds of them.
-    refill: BTreeMap<ShardId, BTreeSet<NodeId>>,
+    /// Since a loss: shards that are not shown yet, and who has sent what it holds of them.
+    refill: Option<refill::Refill>,
     uncommitted: shard::Uncommitted,
     peers: BTreeMap<NodeId, Peer>,
     jobs: BTreeMap<JobId, Job>,
@@ -222,8 +220,7 @@ impl Replica {
             store_sequence: stored.sequence,
             origins: stored.origins,
             shards: stored.shards,
-            refills: false,
-            refill: BTreeMap::new(),
+            refill: None,
             uncommitted: shard::Uncommitted::default(),
             peers: stored.peers,
             jobs: BTreeMap::new(),
@@ -472,9 +469,10 @@ impl Replica {
     /// Serves what can be served without looking further, or says why the request is refused.
     fn admit(&self, now: Duration, request: &Request) -> Result<(), Refusal> {
         local::check(&self.topology, request)?;
+        let shard = local::shard_of(&request.command);
         let local_read = request.command.is_read() && request.level != Level::Strong;
         if local_read {
-            return match self.refill.contains_key(&local::shard_of(&request.command)) {
+            return match self.refilling().contains_key(&shard) {
                 false => Ok(()),
                 true => Err(Refusal::not_applied(
                     Reason::AwaitingReadmission,
@@ -488,7 +486,7 @@ impl Replica {
                 "this node lost data and is being refilled; it serves eventual and session reads only: ask another node",
             ));
         }
-        let held_here = self.shards.contains_key(&local::shard_of(&request.command));
+        let held_here = self.shards.contains_key(&shard);
         if held_here && self.uncommitted.is_full() {
             return Err(Refusal::not_applied(
                 Reason::Overloaded,

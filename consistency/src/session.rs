@@ -14,7 +14,7 @@
 use bytes::Bytes;
 
 use crate::clock::{ClockAhead, Hlc, Now, check_ahead};
-use crate::codec::{DecodeError, Decoded, Decoder, Encode, Encoder};
+use crate::codec::{Decoded, Decoder, Encode, Encoder};
 use crate::key::{ClusterId, RegionId};
 use crate::limits::REGIONS_MAX;
 
@@ -83,17 +83,8 @@ impl Encode for Context {
         out.list(self.0.iter().map(|(r, h)| (u64::from(r.0), *h)));
     }
     fn decode(input: &mut Decoder) -> Decoded<Context> {
-        let what = "context";
-        let mut context: Vec<(RegionId, Hlc)> = Vec::new();
-        for (region, hlc) in input.list::<(u64, Hlc)>(what)? {
-            let region = u8::try_from(region).map_err(|_| DecodeError::Malformed { what })?;
-            // Sorted, and each region once: one context has one encoding.
-            if context.last().is_some_and(|(last, _)| last.0 >= region) {
-                return Err(DecodeError::Malformed { what });
-            }
-            context.push((RegionId(region), hlc));
-        }
-        Ok(Context(context))
+        let region = |number| u8::try_from(number).ok().map(RegionId);
+        Ok(Context(input.map("context", region)?))
     }
 }
 

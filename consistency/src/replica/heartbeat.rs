@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::Hlc;
-use crate::codec::{DecodeError, Decoded, Decoder, Encode, Encoder};
+use crate::codec::{Decoded, Decoder, Encode, Encoder};
 use crate::key::{NodeId, ShardId};
 use crate::layout;
 use crate::limits::{
@@ -46,20 +46,11 @@ impl Encode for SafeTimes {
         out.list(pairs.map(|(node, hlc)| (u64::from(node.0), *hlc)));
     }
     fn decode(input: &mut Decoder) -> Decoded<SafeTimes> {
-        let what = "safe times";
-        let mut known = BTreeMap::new();
-        for (node, hlc) in input.list::<(u64, Hlc)>(what)? {
-            let node = NodeId(u16::try_from(node).map_err(|_| DecodeError::Malformed { what })?);
-            if known
-                .last_key_value()
-                .is_some_and(|(last, _)| *last >= node)
-            {
-                return Err(DecodeError::Malformed { what });
-            }
-            known.insert(node, hlc);
-        }
-        let due = Duration::ZERO;
-        Ok(SafeTimes { known, due })
+        let node = |number| u16::try_from(number).ok().map(NodeId);
+        Ok(SafeTimes {
+            known: BTreeMap::from_iter(input.map("safe times", node)?),
+            due: Duration::ZERO,
+        })
     }
 }
 

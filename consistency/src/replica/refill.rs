@@ -2,7 +2,7 @@
 //! where nobody votes, what every other replica holds: before that, `nothing` would be said of rows that
 //! are there everywhere else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::effect::Note;
 use crate::key::{NodeId, ShardId};
@@ -11,25 +11,29 @@ use super::Replica;
 use super::peer::Purpose;
 use super::turn::Turn;
 
+/// The shards that are not shown yet, each with the nodes that have sent all they hold of it.
+pub(super) type Refill = BTreeMap<ShardId, BTreeSet<NodeId>>;
+
 impl Replica {
-    /// From now on every shard has to be fetched before it is shown.
+    /// From now on every shard has to be fetched before it is shown; once in a start.
     pub(super) fn begin_refill(&mut self) {
-        if std::mem::replace(&mut self.refills, true) {
-            return;
-        }
         let shards = self.shards.keys();
-        self.refill = shards.map(|shard| (*shard, BTreeSet::new())).collect();
+        self.refill
+            .get_or_insert_with(|| shards.map(|shard| (*shard, BTreeSet::new())).collect());
+    }
+
+    /// What has to be fetched before it is shown: empty when nothing was lost.
+    pub(super) fn refilling(&self) -> &Refill {
+        static NOTHING: Refill = Refill::new();
+        self.refill.as_ref().unwrap_or(&NOTHING)
     }
 
     /// Shows the shards that were fetched, and asks for others, as many as may be under way.
     pub(super) fn refill_some(&mut self, turn: &mut Turn<'_>) {
-        if self.refill.is_empty() {
-            return;
-        }
         let now = turn.now.monotonic;
         let mut asks = Vec::new();
         let mut done = Vec::new();
-        for (shard, fetched) in &self.refill {
+        for (shard, fetched) in self.refilling() {
             let Some(held) = self.shards.get(shard) else {
                 continue;
             };
@@ -47,9 +51,9 @@ impl Replica {
             let best = open.map(|(_, peer, node)| (!peer.votes, peer.round_trip(), node));
             asks.extend(best.min().map(|(_, _, node)| (node, *shard)));
         }
-        for shard in done {
-            self.refill.remove(&shard);
-            if self.refill.is_empty() {
+        if let Some(refill) = self.refill.as_mut().filter(|refill| !refill.is_empty()) {
+            refill.retain(|shard, _| !done.contains(shard));
+            if refill.is_empty() {
                 turn.note(Note::Refilled);
             }
         }
@@ -60,7 +64,11 @@ impl Replica {
 
     /// A peer sent all it holds of a shard.
     pub(super) fn refilled(&mut self, turn: &mut Turn<'_>, from: NodeId, shard: ShardId) {
-        if let Some(fetched) = self.refill.get_mut(&shard) {
+        let fetched = self
+            .refill
+            .as_mut()
+            .and_then(|refill| refill.get_mut(&shard));
+        if let Some(fetched) = fetched {
             fetched.insert(from);
             self.refill_some(turn);
         }

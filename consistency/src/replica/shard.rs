@@ -201,23 +201,15 @@ impl Encode for EpochRecord {
     fn decode(input: &mut Decoder) -> Decoded<EpochRecord> {
         let epoch = input.get()?;
         let what = "incarnations";
-        let malformed = |_| DecodeError::Malformed { what };
-        let mut incarnations = BTreeMap::new();
-        for (node, incarnation) in input.list::<(u64, u64)>(what)? {
-            let node = NodeId(u16::try_from(node).map_err(malformed)?);
-            let incarnation = u32::try_from(incarnation).map_err(malformed)?;
-            // Sorted, and each node once: one record has one encoding.
-            if incarnations
-                .last_key_value()
-                .is_some_and(|(last, _)| *last >= node)
-            {
-                return Err(DecodeError::Malformed { what });
-            }
-            incarnations.insert(node, incarnation);
-        }
+        let node = |number| u16::try_from(number).ok().map(NodeId);
+        let small = |number: u64| u32::try_from(number).ok();
+        let incarnations = input.map::<_, u64>(what, node)?.into_iter();
+        let incarnations = incarnations.map(|(node, number)| Some((node, small(number)?)));
         Ok(EpochRecord {
             epoch,
-            incarnations,
+            incarnations: incarnations
+                .collect::<Option<_>>()
+                .ok_or(DecodeError::Malformed { what })?,
         })
     }
 }

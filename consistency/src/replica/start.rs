@@ -317,14 +317,9 @@ impl Replica {
 
     /// Writes down every sequence seen since: at the latest with the commit entry that used the vote.
     pub(super) fn store_all_seen(&mut self, turn: &mut Turn<'_>) {
-        let fresh: Vec<NodeId> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| !peer.seen_stored)
-            .map(|(node, _)| *node)
-            .collect();
-        for node in fresh {
-            self.store_seen(turn, node);
+        let peers: Vec<NodeId> = self.peers.keys().copied().collect();
+        for node in peers {
+            self.store_seen_of(turn, node);
         }
     }
 

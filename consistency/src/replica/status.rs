@@ -116,7 +116,7 @@ impl Replica {
                 .values()
                 .map(|held| held.uncommitted.len())
                 .sum(),
-            shards_refilling: self.refill.len(),
+            shards_refilling: self.refilling().len(),
             open_requests: self.jobs.len(),
             sessions_waiting: self.shards.values().map(|held| held.sessions.len()).sum(),
             unsettled: self.unsettled.len(),

@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Range;
+use std::iter::Peekable;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -60,34 +62,20 @@ impl<'a> Turn<'a> {
         if own.peek().is_some() {
             self.showed_own.set(true);
         }
-        let mut ended = false;
+        let mut flow = ControlFlow::Continue(());
         self.reader
-            .scan(family, from, Some(to), &mut |key, value| {
-                let mut stored = Some(value);
-                while let Some(((_, name), written)) =
-                    own.next_if(|((_, name), _)| &name[..] <= key)
-                {
-                    if &name[..] == key {
-                        stored = None;
-                    }
-                    if let Some(written) = written
-                        && visit(name, written.clone()).is_break()
-                    {
-                        ended = true;
-                        return ControlFlow::Break(());
-                    }
-                }
-                let flow = stored.map_or(ControlFlow::Continue(()), |value| visit(key, value));
-                ended = flow.is_break();
+            .scan(family, from, Some(to), &mut |key, stored| {
+                flow = visit_below(&mut own, Some(key), visit);
+                flow?;
+                flow = match own.next_if(|((_, name), _)| name == key) {
+                    Some((_, None)) => ControlFlow::Continue(()),
+                    Some((_, Some(written))) => visit(key, written.clone()),
+                    None => visit(key, stored),
+                };
                 flow
             })?;
-        for ((_, name), written) in own {
-            if ended {
-                break;
-            }
-            if let Some(written) = written {
-                ended = visit(name, written.clone()).is_break();
-            }
+        if flow.is_continue() {
+            let _ = visit_below(&mut own, None, visit);
         }
         Ok(())
     }
@@ -162,6 +150,25 @@ impl<'a> Turn<'a> {
         }
         effects.extend(self.said);
     }
+}
+
+/// The writes of a step that a scan has not passed yet.
+type Rest<'a> = Peekable<Range<'a, (Family, Bytes), Option<Bytes>>>;
+
+/// Visits what `rest` has below `end`, everything when `None`.
+fn visit_below(
+    rest: &mut Rest<'_>,
+    end: Option<&[u8]>,
+    visit: &mut dyn FnMut(&[u8], Bytes) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    while let Some(((_, name), written)) =
+        rest.next_if(|((_, name), _)| end.is_none_or(|end| name < end))
+    {
+        if let Some(written) = written {
+            visit(name, written.clone())?;
+        }
+    }
+    ControlFlow::Continue(())
 }
 
 /// A record whose bytes are whole but make no sense: damage all the same.
