@@ -5,6 +5,7 @@
 //! heals, and within a bound every replica must show the same: liveness. The history is judged by the
 //! same checkers as one of real processes, and invariants no client can see are watched on the way.
 
+pub mod client;
 pub mod disk;
 pub mod invariants;
 pub mod liveness;
@@ -15,8 +16,6 @@ pub mod nemesis;
 pub mod network;
 pub mod node;
 pub mod profile;
-pub mod random;
-pub mod workload;
 pub mod world;
 
 use std::cell::RefCell;
@@ -28,8 +27,8 @@ use hansa_consistency::rules::Rules;
 
 use crate::checker::{self, Verdict};
 use crate::history::History;
+use crate::random::Random;
 use profile::{Profile, Shape};
-use random::Random;
 use world::World;
 
 /// How long after healing all replicas must be equal, virtual microseconds.

@@ -6,7 +6,7 @@ use super::calls::Action;
 use super::client::{CALLS_MAX, CLIENTS};
 use super::world::{Counts, REGIONS, Shape, World};
 use super::{causes, linear};
-use crate::sim::random::Random;
+use crate::random::Random;
 
 /// Steps per schedule with one acceptor per region; more acceptors get more.
 const STEPS: u64 = 340;

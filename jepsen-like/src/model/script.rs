@@ -5,7 +5,7 @@ use hansa_consistency::topology::ValueType;
 
 use super::calls::Action;
 use super::world::{Body, Envelope, Shape, World};
-use crate::sim::random::Random;
+use crate::random::Random;
 
 /// A read meets an acceptor that knows a later ballot chosen than the one it accepted (protocol.md 16.3, 1).
 ///

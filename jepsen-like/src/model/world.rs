@@ -20,7 +20,7 @@ use super::epochs::Readmission;
 use super::ledger::Ledger;
 use super::proposer::Coordinator;
 use super::trace::{Trace, short};
-use crate::sim::random::Random;
+use crate::random::Random;
 
 /// Regions of every schedule. The first replica of each proposes; all vote.
 pub(super) const REGIONS: usize = 3;

@@ -4,7 +4,7 @@
 use hansa_consistency::key::{NodeId, RegionId};
 use hansa_consistency::replica::Standing;
 
-use super::workload;
+use super::client;
 use super::world::{PATIENCE_US, World};
 use crate::history::{Datum, Level, Op, Record, Status};
 
@@ -37,7 +37,7 @@ pub fn demand(world: &mut World) -> Vec<String> {
             }
         }
         for last in &keys {
-            for (op, value, request) in workload::strong_reads(last.key.as_deref().unwrap_or("")) {
+            for (op, value, request) in client::strong_reads(last.key.as_deref().unwrap_or("")) {
                 process += 1;
                 let key = last.key.as_deref().unwrap_or_default();
                 let now_ns = world.now_us * 1000;

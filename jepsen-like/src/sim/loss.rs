@@ -16,9 +16,9 @@ use hansa_consistency::record::{Entry, RequestId};
 use hansa_consistency::session::Context;
 use hansa_consistency::version::Ballot;
 
+use super::client;
 use super::disk::LostEntry;
 use super::node::Node;
-use super::workload;
 use crate::history::{Datum, History, Level, Op, Record, Status};
 
 /// Error of an acknowledged write that only a destroyed disk had.
@@ -110,9 +110,9 @@ impl Lost {
             (Op::Add | Op::Remove, Some(Datum::Text(element))) => Some(element.as_str()),
             _ => None,
         };
-        let key = record.key.as_deref().map(workload::split_key);
-        let row = key.and_then(|(keyspace, name)| workload::row(keyspace, name, element));
-        let requested = self.request.map(workload::id_text);
+        let key = record.key.as_deref().map(client::split_key);
+        let row = key.and_then(|(keyspace, name)| client::row(keyspace, name, element));
+        let requested = self.request.map(client::id_text);
         let same = named == Some(self.hlc)
             || (requested.is_some() && requested.as_ref() == record.request_id.as_ref());
         same && row.is_some_and(|row| self.rows.contains(&row))
@@ -120,7 +120,7 @@ impl Lost {
 
     /// Whether a read may have shown the entry, given the clock that its reply covers.
     fn may_show(&self, record: &Record, covered: Option<Hlc>) -> bool {
-        let Some((keyspace, name)) = record.key.as_deref().map(workload::split_key) else {
+        let Some((keyspace, name)) = record.key.as_deref().map(client::split_key) else {
             return false;
         };
         let same = |row: &Row| {

@@ -6,9 +6,9 @@ use hansa_consistency::version::ShardEpoch;
 
 use super::node::Damage;
 use super::profile::Profile;
-use super::random::Random;
 use super::world::World;
 use crate::history::{Datum, Op, Record, Status};
+use crate::random::Random;
 
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]

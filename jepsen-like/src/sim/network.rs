@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use hansa_consistency::key::{NodeId, RegionId};
 
-use super::random::Random;
+use crate::random::Random;
 
 /// One-way delays between regions, microseconds: half of 90, 150 and 220 ms.
 const DELAYS_US: [(u8, u8, u64); 3] = [(0, 1, 45_000), (0, 2, 75_000), (1, 2, 110_000)];

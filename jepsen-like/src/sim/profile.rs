@@ -7,8 +7,8 @@ use clap::ValueEnum;
 use hansa_consistency::limits::CLOCK_AHEAD_MAX_MS;
 
 use super::network::Weather;
-use super::random::Random;
-use super::workload::Mix;
+use crate::random::Random;
+use crate::workload::{Mix, Recipe, Workload};
 
 /// Two clocks that are off by this in opposite directions are just within the bound that the core accepts.
 const SKEW_MS_MAX: u64 = CLOCK_AHEAD_MAX_MS / 2 - 1;
@@ -26,6 +26,8 @@ pub struct Profile {
     pub think_us: u64,
     /// How often a client moves to another node, permille per operation.
     pub hop: u64,
+    /// What they do.
+    pub recipe: Recipe,
     /// Levels.
     pub mix: Mix,
     /// Messages.
@@ -80,6 +82,7 @@ impl Profile {
             load_us: random.between(6, 14) * 1_000_000,
             think_us: random.between(40, 300) * 1000,
             hop: random.between(0, 400),
+            recipe: Workload::All.recipe(),
             mix: Mix {
                 eventual: random.between(100, 400),
                 session: random.between(100, 400),

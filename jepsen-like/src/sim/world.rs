@@ -15,15 +15,16 @@ use hansa_consistency::request::{Refusal, Reply, Request};
 use hansa_consistency::rules::Rules;
 use hansa_consistency::topology::{Keyspace, Mixing, Topology, ValueType};
 
+use super::client::{self, Open, Process, SHARDS};
 use super::invariants::Invariants;
 use super::loss::Losses;
 use super::nemesis::{Fault, Nemesis};
 use super::network::Network;
 use super::node::{Damage, Node, Said};
 use super::profile::Profile;
-use super::random::Random;
-use super::workload::{self, Generator, Open, Process, SHARDS};
 use crate::history::{Datum, History, Op, Record, Status};
+use crate::random::Random;
+use crate::workload::Generator;
 
 /// Something that happens at a moment.
 #[derive(Debug)]
@@ -419,14 +420,17 @@ impl World {
             return;
         }
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
-        let hops = self.random.chance(self.profile.hop);
+        let hop = self.profile.recipe.hop.unwrap_or(self.profile.hop);
+        let hops = self.random.chance(hop);
         if let Some(node) = self.random.pick(&ids).copied().filter(|_| hops) {
             self.processes[index].node = node;
         }
         let now_ns = self.now_ns();
-        let mix = self.profile.mix;
+        let Profile { mix, recipe, .. } = self.profile;
+        let (random, generator) = (&mut self.random, &mut self.generator);
         let process = &mut self.processes[index];
-        let made = self.generator.next(&mut self.random, process, mix, now_ns);
+        let intend = |random: &mut Random| generator.next(random, &recipe, mix);
+        let made = client::next(random, process, intend, now_ns);
         let Some((mut record, request)) = made else {
             return;
         };
@@ -471,7 +475,7 @@ impl World {
         let Some(mut open) = process.open.take() else {
             return;
         };
-        workload::complete(process, &mut open.record, result);
+        client::complete(process, &mut open.record, result);
         open.record.complete_ns = Some(now_ns);
         self.watch(&open, result);
         if let Ok(reply) = result {
@@ -485,7 +489,7 @@ impl World {
         use hansa_consistency::request::{Answer, Command, Level};
         if let (Command::Get(row), Ok(reply)) = (&open.request.command, result)
             && open.request.level != Level::Strong
-            && row.shard().keyspace == workload::REGISTERS
+            && row.shard().keyspace == client::REGISTERS
             && let Answer::Read { etag, .. } = &reply.answer
         {
             self.invariants.shown(row, etag);
@@ -595,7 +599,7 @@ impl World {
     }
 
     fn ask_final(&mut self, key: &str, id: NodeId) {
-        let Some(request) = workload::final_request(key) else {
+        let Some(request) = client::final_request(key) else {
             return;
         };
         let region = self.nodes.get(&id).map_or(0, |n| n.region.0);
@@ -636,7 +640,7 @@ impl World {
         match result {
             Ok(reply) => {
                 record.status = Status::Ok;
-                workload::fill(&mut record, &reply.answer);
+                client::fill(&mut record, &reply.answer);
                 let key = record.key.as_deref();
                 let counter = key.is_some_and(|k| k.starts_with("counters/"));
                 if counter && record.value.is_none() {

@@ -1,4 +1,4 @@
-//! The simulator's one source of chance: everything that varies is drawn from it in order, so that a
+//! The one source of chance of a run: everything that varies is drawn from it in order, so that a
 //! seed is a run.
 
 use rand::rngs::StdRng;

@@ -1,0 +1,1 @@
+//! Coverage: workload x level x fault, and the rare paths that must have been taken.

@@ -1,0 +1,1 @@
+//! A run on real processes: load, faults, healing, liveness, verdict.

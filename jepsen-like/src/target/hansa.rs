@@ -1,0 +1,1 @@
+//! Hansa as a target: real processes, asked through the SDK.

@@ -1,0 +1,1 @@
+//! Hosts in network namespaces behind a WAN that the harness emulates packet by packet.

@@ -1,0 +1,360 @@
+//! What clients do, whatever carries it out: the simulator, real processes, or another database.
+//!
+//! A [`Workload`] is a recipe; a [`Generator`] makes [`Intent`]s of it. Keys rotate, so that no key's history grows
+//! beyond what a checker can judge; values are unique for their key and amounts name their increment, so that what a
+//! read shows says which writes it has seen (`docs/history-format.md`, Rules).
+
+use std::collections::BTreeMap;
+
+use clap::ValueEnum;
+
+use crate::history::{Datum, Expect, Level, Membership, Op, Record, Status, Swap};
+use crate::random::Random;
+
+#[cfg(test)]
+mod tests;
+
+/// The keyspace of registers in every cluster that a harness starts.
+pub const REGISTERS: &str = "registers";
+/// The keyspace of counters.
+pub const COUNTERS: &str = "counters";
+/// The keyspace of sets.
+pub const SETS: &str = "sets";
+
+/// Eventual increments a counter key can tell apart: every other bit below 2^40.
+const EVENTUAL_BITS: u64 = 19;
+/// What one strong increment adds.
+const STRONG_UNIT: i64 = 1 << 40;
+/// Elements a set can have: `e0` to `e3`.
+pub const ELEMENTS: u64 = 4;
+
+/// What the clients of a run do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
+pub enum Workload {
+    /// Everything below, in turns: registers, counters and sets.
+    All,
+    /// Reads, writes, deletes and compare-and-sets of two registers at a time.
+    Register,
+    /// Increments without request ids: after an unknown outcome nobody may repeat them.
+    Counter,
+    /// Increments that all carry a request id and are repeated under it.
+    CounterIds,
+    /// Elements added, removed, asked for and listed.
+    Set,
+    /// Registers, spread over many keys.
+    ManyKeys,
+    /// All levels on one register at a time.
+    MixedKey,
+    /// Sessions that hop between nodes and regions with an exported token at every other operation.
+    Sessions,
+    /// Sets read as a whole, in pages.
+    Scan,
+    /// One register at a time, written by everybody from everywhere.
+    Contended,
+}
+
+/// The levels of a run's operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
+pub enum Levels {
+    /// Only eventual.
+    Eventual,
+    /// Only session.
+    Session,
+    /// Only strong.
+    Strong,
+    /// All three, on the same keys.
+    Mixed,
+}
+
+/// Chances of the levels, permille.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mix {
+    /// Eventual operations.
+    pub eventual: u64,
+    /// Session operations; the rest is strong.
+    pub session: u64,
+}
+
+impl Levels {
+    /// As chances.
+    #[must_use]
+    pub fn mix(self) -> Mix {
+        let (eventual, session) = match self {
+            Levels::Eventual => (1000, 0),
+            Levels::Session => (0, 1000),
+            Levels::Strong => (0, 0),
+            Levels::Mixed => (333, 333),
+        };
+        Mix { eventual, session }
+    }
+}
+
+impl Mix {
+    fn draw(self, random: &mut Random) -> Level {
+        match random.below(1000) {
+            roll if roll < self.eventual => Level::Eventual,
+            roll if roll < self.eventual + self.session => Level::Session,
+            _ => Level::Strong,
+        }
+    }
+}
+
+/// What a workload is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipe {
+    /// Weight of operations on registers.
+    pub registers: u64,
+    /// Weight of operations on counters.
+    pub counters: u64,
+    /// Weight of operations on sets.
+    pub sets: u64,
+    /// Keys of each type at a time.
+    pub keys: u64,
+    /// Operations until the next keys take over.
+    pub rotate_after: u64,
+    /// How often a client moves to another node, permille per operation; `None`: as the run has it.
+    pub hop: Option<u64>,
+    /// How often a write carries a request id, permille; `None`: 800 at level strong, else 400.
+    pub identified: Option<u64>,
+    /// How often a set is read as a whole, permille of the operations on sets below level strong.
+    pub whole: u64,
+}
+
+impl Workload {
+    /// Its parts.
+    #[must_use]
+    pub fn recipe(self) -> Recipe {
+        let all = Recipe {
+            registers: 6,
+            counters: 3,
+            sets: 1,
+            keys: 2,
+            rotate_after: 90,
+            hop: None,
+            identified: None,
+            whole: 250,
+        };
+        let only = |registers, counters, sets| Recipe {
+            registers,
+            counters,
+            sets,
+            ..all
+        };
+        match self {
+            Workload::All => all,
+            Workload::Register => only(1, 0, 0),
+            Workload::Counter => Recipe {
+                identified: Some(0),
+                ..only(0, 1, 0)
+            },
+            Workload::CounterIds => Recipe {
+                identified: Some(1000),
+                ..only(0, 1, 0)
+            },
+            Workload::Set => only(0, 0, 1),
+            Workload::ManyKeys => Recipe {
+                keys: 100,
+                rotate_after: 4000,
+                ..only(1, 0, 0)
+            },
+            Workload::MixedKey | Workload::Contended => Recipe {
+                keys: 1,
+                rotate_after: 120,
+                ..only(1, 0, 0)
+            },
+            Workload::Sessions => Recipe {
+                hop: Some(500),
+                ..all
+            },
+            Workload::Scan => Recipe {
+                whole: 700,
+                ..only(0, 0, 1)
+            },
+        }
+    }
+}
+
+/// How an operation and its client's session go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tie {
+    /// Not at all.
+    None,
+    /// It carries no token, but the session keeps the one that comes back: an eventual write.
+    Keeps,
+    /// It carries the session's token and brings a new one back.
+    Carries,
+}
+
+/// What a client is about to do.
+#[derive(Clone, Debug)]
+pub struct Intent {
+    /// The operation.
+    pub op: Op,
+    /// `KEYSPACE/KEY`.
+    pub key: String,
+    /// The argument, as a history has it.
+    pub value: Option<Datum>,
+    /// The level.
+    pub level: Level,
+    /// Whether it belongs to the client's session.
+    pub tie: Tie,
+    /// Whether it carries a request id, where the carrier can choose.
+    pub identified: bool,
+    /// Regions that must have it durably before the reply; 0 for what the level asks.
+    pub ack_regions: u8,
+}
+
+impl Intent {
+    /// The keyspace and bare key.
+    #[must_use]
+    pub fn address(&self) -> (&str, &str) {
+        split_key(&self.key)
+    }
+
+    /// The record of it, as invoked now by this client; its session is named where the operation is tied to it.
+    #[must_use]
+    pub fn record(&self, process: u64, session: &str, invoke_ns: u64) -> Record {
+        let mut record = Record::invoked(process, self.op, &self.key, self.level, invoke_ns);
+        record.value = self.value.clone();
+        record.session = (self.tie != Tie::None).then(|| session.to_owned());
+        record
+    }
+}
+
+/// The keyspace and bare key of a record's `KEYSPACE/KEY`; a key without one is of no keyspace.
+#[must_use]
+pub fn split_key(key: &str) -> (&str, &str) {
+    key.split_once('/').unwrap_or(("", key))
+}
+
+/// Makes operations; counts what was made so that values are unique.
+#[derive(Debug, Default)]
+pub struct Generator {
+    made: u64,
+    /// Eventual increments given out, by key.
+    bits: BTreeMap<String, u64>,
+    /// The number of the newest value seen or written, and its version, by key.
+    newest: BTreeMap<String, (u64, Option<String>)>,
+}
+
+/// An operation and its argument.
+type Act = (Op, Option<Datum>);
+
+impl Generator {
+    /// The next operation of whoever asks.
+    pub fn next(&mut self, random: &mut Random, recipe: &Recipe, mix: Mix) -> Intent {
+        self.made += 1;
+        let level = mix.draw(random);
+        let generation = self.made / recipe.rotate_after;
+        let key = generation * recipe.keys + random.below(recipe.keys);
+        let key = |space: &str| format!("{space}/k{key}");
+        let kind = random.below(recipe.registers + recipe.counters + recipe.sets);
+        let (key, (op, value)) = match kind {
+            kind if kind < recipe.registers => {
+                let key = key(REGISTERS);
+                let act = self.on_register(random, level, &key);
+                (key, act)
+            }
+            kind if kind < recipe.registers + recipe.counters => {
+                let key = key(COUNTERS);
+                let act = self.on_counter(random, level, &key);
+                (key, act)
+            }
+            _ => (key(SETS), on_set(random, level, recipe.whole)),
+        };
+        let writes = op.is_write();
+        let identified = recipe.identified.unwrap_or(match level {
+            Level::Strong => 800,
+            Level::Eventual | Level::Session => 400,
+        });
+        Intent {
+            op,
+            key,
+            value,
+            level,
+            tie: tie(random, level, writes),
+            identified: writes && random.chance(identified),
+            ack_regions: match writes && random.chance(60) {
+                true => random.between(1, 2) as u8,
+                false => 0,
+            },
+        }
+    }
+
+    fn on_register(&mut self, random: &mut Random, level: Level, key: &str) -> Act {
+        let fresh = format!("v{}", self.made);
+        match random.below(100) {
+            0..45 => (Op::Get, None),
+            45..70 => (Op::Put, Some(Datum::Text(fresh))),
+            70..74 => (Op::Delete, None),
+            _ if level != Level::Strong => (Op::Get, None),
+            _ => (Op::Cas, Some(Datum::Swap(self.swap(random, fresh, key)))),
+        }
+    }
+
+    /// A compare-and-set on a value written before, or on absence: about half of them succeed.
+    fn swap(&mut self, random: &mut Random, new: String, key: &str) -> Swap {
+        let newest = self.newest.get(key).filter(|_| random.chance(850));
+        let expect = match newest {
+            Some((_, Some(etag))) if random.chance(300) => Expect::Etag(etag.clone()),
+            Some((made, _)) => Expect::Value(format!("v{made}")),
+            None => Expect::Absent,
+        };
+        Swap { expect, new }
+    }
+
+    fn on_counter(&mut self, random: &mut Random, level: Level, key: &str) -> Act {
+        let given = self.bits.entry(key.to_owned()).or_default();
+        if random.chance(450) || (level != Level::Strong && *given >= EVENTUAL_BITS) {
+            return (Op::Read, None);
+        }
+        let amount = match level {
+            Level::Strong => STRONG_UNIT,
+            Level::Eventual | Level::Session => {
+                *given += 1;
+                1 << (2 * (*given - 1))
+            }
+        };
+        (Op::Incr, Some(Datum::Integer(amount)))
+    }
+
+    /// Remembers the newest value seen or written of a key, for later compare-and-sets.
+    pub fn seen(&mut self, record: &Record) {
+        let value = match record.op {
+            Op::Put | Op::Cas if record.status == Status::Ok => record.stores(),
+            Op::Get => record.text(),
+            _ => None,
+        };
+        let made = value.and_then(|v| v.strip_prefix('v')?.parse().ok());
+        if let (Some(key), Some(made)) = (&record.key, made) {
+            self.newest.insert(key.clone(), (made, record.etag.clone()));
+        }
+    }
+}
+
+fn on_set(random: &mut Random, level: Level, whole: u64) -> Act {
+    if level != Level::Strong && random.chance(whole) {
+        return (Op::Members, None);
+    }
+    let element = format!("e{}", random.below(ELEMENTS));
+    match random.below(100) {
+        0..45 => (Op::Add, Some(Datum::Text(element))),
+        45..65 => (Op::Remove, Some(Datum::Text(element))),
+        _ => {
+            let present = None;
+            let asked = Membership { element, present };
+            (Op::Contains, Some(Datum::Membership(asked)))
+        }
+    }
+}
+
+/// Some strong operations belong to no session; some eventual writes leave their token with one.
+fn tie(random: &mut Random, level: Level, writes: bool) -> Tie {
+    match level {
+        Level::Session => Tie::Carries,
+        Level::Strong if random.chance(150) => Tie::None,
+        Level::Strong => Tie::Carries,
+        Level::Eventual if writes && random.chance(300) => Tie::Keeps,
+        Level::Eventual => Tie::None,
+    }
+}
