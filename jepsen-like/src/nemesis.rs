@@ -14,10 +14,12 @@ use serde::{Deserialize, Serialize};
 use crate::random::Random;
 
 mod plan;
+mod situation;
 #[cfg(test)]
 mod tests;
 
 pub use plan::{Plan, Planned};
+pub use situation::{Situation, Standing};
 
 /// A node by its position: region after region, in the order of the topology.
 pub type NodeIndex = usize;
@@ -243,6 +245,17 @@ pub enum Data {
     Keep,
     /// The copy is put back.
     Restore,
+}
+
+impl Data {
+    /// Whether something that was synced may be gone.
+    #[must_use]
+    pub fn destroys(self) -> bool {
+        matches!(
+            self,
+            Data::FlipBit | Data::Misdirect | Data::Wipe | Data::Restore
+        )
+    }
 }
 
 /// One thing to do to a cluster.

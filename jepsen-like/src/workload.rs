@@ -230,6 +230,8 @@ pub fn split_key(key: &str) -> (&str, &str) {
 /// Makes operations; counts what was made so that values are unique.
 #[derive(Debug, Default)]
 pub struct Generator {
+    /// What all keys begin with.
+    prefix: String,
     made: u64,
     /// Eventual increments given out, by key.
     bits: BTreeMap<String, u64>,
@@ -241,13 +243,23 @@ pub struct Generator {
 type Act = (Op, Option<Datum>);
 
 impl Generator {
+    /// A generator whose keys all begin with `prefix`: several may follow each other on one cluster.
+    #[must_use]
+    pub fn prefixed(prefix: &str) -> Generator {
+        Generator {
+            prefix: prefix.to_owned(),
+            ..Generator::default()
+        }
+    }
+
     /// The next operation of whoever asks.
     pub fn next(&mut self, random: &mut Random, recipe: &Recipe, mix: Mix) -> Intent {
         self.made += 1;
         let level = mix.draw(random);
         let generation = self.made / recipe.rotate_after;
         let key = generation * recipe.keys + random.below(recipe.keys);
-        let key = |space: &str| format!("{space}/k{key}");
+        let prefix = &self.prefix;
+        let key = |space: &str| format!("{space}/{prefix}k{key}");
         let kind = random.below(recipe.registers + recipe.counters + recipe.sets);
         let (key, (op, value)) = match kind {
             kind if kind < recipe.registers => {
