@@ -8,6 +8,7 @@
 //! what to do. Relative paths in a file are relative to that file's folder; elsewhere to the working directory.
 
 mod example;
+mod lines;
 mod names;
 mod problem;
 mod source;
@@ -193,9 +194,10 @@ impl Settings {
         file: Partial,
     ) -> Result<Loaded, SettingsError> {
         let partial = flags.over(environment).over(file).over(Partial::defaults());
-        let topology = TopologySettings::read(&partial.path("topology")?)?;
+        let path = partial.path("topology")?;
+        let topology = TopologySettings::read(&path, partial.place("topology"))?;
         let settings = build(&partial, topology)?;
-        settings.check()?;
+        SettingsError::none_of(settings.problems(|field| partial.place(field)))?;
         Ok(Loaded {
             settings,
             origins: partial.origins(),
@@ -208,6 +210,13 @@ impl Settings {
     /// [`SettingsError`] with every problem found.
     pub fn check(&self) -> Result<(), SettingsError> {
         let mut problems = self.topology.problems();
+        problems.extend(self.problems(|_| Place::Unknown));
+        SettingsError::none_of(problems)
+    }
+
+    /// What is wrong but for the topology itself; `place` knows where each value was given.
+    fn problems(&self, place: impl Fn(&str) -> Place) -> Vec<Problem> {
+        let mut problems = Vec::new();
         let known = |name: &str| self.topology.nodes().any(|(_, node)| node.name == name);
         if !known(&self.node) {
             problems.push(Problem::new(
@@ -218,7 +227,7 @@ impl Settings {
         }
         for name in self.dial.keys().filter(|name| !known(name)) {
             problems.push(Problem::new(
-                "dial",
+                format!("dial.{name}"),
                 format!("the topology names no node `{name}`"),
                 "use a name that stands in the topology file",
             ));
@@ -226,8 +235,12 @@ impl Settings {
         for (name, address) in &self.dial {
             problems.extend(topology::address_problem(&format!("dial.{name}"), address));
         }
-        problems.extend(self.equal_listeners());
-        SettingsError::none_of(problems)
+        problems.extend(self.equal_listeners(&place));
+        let located = |problem: Problem| {
+            let place = place(&problem.field);
+            problem.at(place)
+        };
+        problems.into_iter().map(located).collect()
     }
 
     /// The numbers behind the names. Works on checked settings.
@@ -238,7 +251,14 @@ impl Settings {
         Names::new(&self.topology).map(Arc::new)
     }
 
-    fn equal_listeners(&self) -> Vec<Problem> {
+    fn equal_listeners(&self, place: &impl Fn(&str) -> Place) -> Vec<Problem> {
+        // Of two, whoever overrode something is asked to change it; the later one when both were given alike.
+        let rank = |name: &str| match place(name) {
+            Place::Flag(_) => 0,
+            Place::Environment(_) => 1,
+            Place::File { .. } => 2,
+            Place::Unknown => 3,
+        };
         let listeners = [
             ("listen", Some(self.listen)),
             ("peer_listen", Some(self.peer_listen)),
@@ -255,6 +275,10 @@ impl Settings {
                     || address.ip().is_unspecified()
                     || taken.ip().is_unspecified();
                 if address.port() != 0 && address.port() == taken.port() && overlap {
+                    let (name, other, address) = match rank(name) <= rank(other) {
+                        true => (name, other, address),
+                        false => (other, name, taken),
+                    };
                     problems.push(Problem::new(
                         *name,
                         format!("{address} is what `{other}` listens on already"),
