@@ -21,6 +21,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::store::Engine;
+use crate::telemetry;
 
 pub use self::example::{NODE_EXAMPLE, TOPOLOGY_EXAMPLE};
 pub use self::names::{KeyspaceNames, Names, NodeNames};
@@ -98,7 +99,7 @@ pub const FIELDS: [Field; 11] = [
         name: "log_level",
         environment: "HANSA_LOG_LEVEL",
         default: Some("info"),
-        help: "error, warn, info, debug or trace, or a filter like hansa_node=debug,warn",
+        help: "off, error, warn, info, debug or trace, or a filter like hansa_node=debug,warn",
     },
     Field {
         name: "reflection",
@@ -306,7 +307,9 @@ fn build(partial: &Partial, topology: TopologySettings) -> Result<Settings, Sett
         },
         engine: partial.parse("engine", "write fjall, sled or memory")?,
         log_format: partial.parse("log_format", "write text or json")?,
-        log_level: partial.text("log_level")?.to_owned(),
+        log_level: partial
+            .parse::<LogFilter>("log_level", telemetry::FILTER_ADVICE)?
+            .0,
         reflection: partial.parse::<Switch>("reflection", "write on or off")?.0,
         topology,
         dial: partial
@@ -325,6 +328,17 @@ impl FromStr for LogFormat {
             "json" => Ok(LogFormat::Json),
             _ => Err("not a log format"),
         }
+    }
+}
+
+/// A filter that can be understood, as text.
+struct LogFilter(String);
+
+impl FromStr for LogFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<LogFilter, Self::Err> {
+        telemetry::parse_filter(text).map(|_| LogFilter(text.to_owned()))
     }
 }
 

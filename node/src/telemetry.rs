@@ -7,13 +7,18 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::settings::LogFormat;
 
+/// The levels a filter may name.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// What to write as a filter.
+pub(crate) const FILTER_ADVICE: &str =
+    "write off, error, warn, info, debug or trace, or a filter like hansa_node=debug,warn";
+
 /// Why logging could not be set up. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The filter can not be understood.
-    #[error(
-        "log_level `{filter}` is no filter ({why}): write error, warn, info, debug, trace, or hansa_node=debug,warn"
-    )]
+    #[error("log_level `{filter}` is no filter ({why}): {FILTER_ADVICE}")]
     Filter {
         /// What was given.
         filter: String,
@@ -34,6 +39,21 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
         .map_err(|_| TelemetryError::Twice)
 }
 
+/// A filter from its text, or what is wrong with it.
+///
+/// A directive that is a single word must be a level: `EnvFilter` would take any other word as the name of a crate,
+/// and a misspelt level would turn off all logging but that crate's.
+pub(crate) fn parse_filter(text: &str) -> Result<EnvFilter, String> {
+    for directive in text.split(',') {
+        let bare = !directive.contains(['=', '[', '{']);
+        let known = || LEVELS.iter().any(|l| directive.eq_ignore_ascii_case(l));
+        if bare && !known() {
+            return Err(format!("`{directive}` is no level"));
+        }
+    }
+    EnvFilter::try_new(text).map_err(|error| error.to_string())
+}
+
 fn subscriber<W>(
     format: LogFormat,
     filter: &str,
@@ -42,9 +62,9 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let parsed = EnvFilter::try_new(filter).map_err(|error| TelemetryError::Filter {
+    let parsed = parse_filter(filter).map_err(|why| TelemetryError::Filter {
         filter: filter.to_owned(),
-        why: error.to_string(),
+        why,
     })?;
     let base = tracing_subscriber::fmt()
         .with_env_filter(parsed)
@@ -107,8 +127,24 @@ mod tests {
 
     #[test]
     fn a_wrong_filter_is_named() {
-        let wrong = subscriber(LogFormat::Text, "hansa_node=loud", io::sink).err();
-        let text = wrong.map(|error| error.to_string()).unwrap_or_default();
-        assert!(text.contains("hansa_node=loud"), "{text}");
+        for filter in ["hansa_node=loud", "loud", "", "info,", "warn,hansa_node"] {
+            let wrong = subscriber(LogFormat::Text, filter, io::sink).err();
+            let text = wrong.map(|error| error.to_string()).unwrap_or_default();
+            assert!(text.contains(&format!("`{filter}`")), "{filter}: {text}");
+            assert!(text.contains(FILTER_ADVICE), "{filter}: {text}");
+        }
+    }
+
+    #[test]
+    fn levels_and_directives_are_filters() {
+        let rest = [
+            "INFO",
+            "hansa_node=debug,warn",
+            "warn,hansa_node::peers=trace",
+            "info,hansa_node[link{peer=b}]=debug",
+        ];
+        for filter in LEVELS.into_iter().chain(rest) {
+            assert!(parse_filter(filter).is_ok(), "{filter}");
+        }
     }
 }

@@ -392,6 +392,22 @@ fn every_error_about_a_value_of_the_node_file_names_its_line() {
         ("\"memory\"", "\"rocks\"", "line 8, engine: `rocks`"),
         ("\"text\"", "\"xml\"", "line 9, log_format: `xml`"),
         (
+            "\"info\"",
+            "\"loud\"",
+            "line 10, log_level: `loud`: `loud` is no level; write off, error, warn, info, debug or trace",
+        ),
+        ("\"info\"", "\"\"", "line 10, log_level: ``: `` is no level"),
+        (
+            "\"info\"",
+            "\"warn,hansa_node\"",
+            "line 10, log_level: `warn,hansa_node`: `hansa_node` is no level",
+        ),
+        (
+            "\"info\"",
+            "\"hansa_node=loud\"",
+            "line 10, log_level: `hansa_node=loud`: ",
+        ),
+        (
             "reflection = true",
             "reflection = \"on\"",
             "line 11, reflection: ",
@@ -437,6 +453,11 @@ fn a_value_of_a_flag_or_a_variable_names_that_and_not_the_file() {
         ("metrics_listen", "on", "`on`"),
         ("engine", "rocks", "`rocks`"),
         ("log_format", "xml", "`xml`"),
+        (
+            "log_level",
+            "loud",
+            "write off, error, warn, info, debug or trace",
+        ),
         ("reflection", "perhaps", "`perhaps`"),
         ("dial", "west-1", "`west-1`"),
         ("dial", "mars-1=h:1", "the topology names no node `mars-1`"),
