@@ -8,6 +8,7 @@
 //! what to do. Relative paths in a file are relative to that file's folder; elsewhere to the working directory.
 
 mod example;
+mod filter;
 mod lines;
 mod names;
 mod problem;
@@ -21,9 +22,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::store::Engine;
-use crate::telemetry;
 
 pub use self::example::{NODE_EXAMPLE, TOPOLOGY_EXAMPLE};
+pub(crate) use self::filter::{FILTER_ADVICE, parse_filter};
 pub use self::names::{KeyspaceNames, Names, NodeNames};
 pub use self::problem::{Place, Problem, SettingsError};
 pub use self::source::{Origin, Partial};
@@ -307,9 +308,7 @@ fn build(partial: &Partial, topology: TopologySettings) -> Result<Settings, Sett
         },
         engine: partial.parse("engine", "write fjall, sled or memory")?,
         log_format: partial.parse("log_format", "write text or json")?,
-        log_level: partial
-            .parse::<LogFilter>("log_level", telemetry::FILTER_ADVICE)?
-            .0,
+        log_level: partial.parse::<LogFilter>("log_level", FILTER_ADVICE)?.0,
         reflection: partial.parse::<Switch>("reflection", "write on or off")?.0,
         topology,
         dial: partial
@@ -338,7 +337,7 @@ impl FromStr for LogFilter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<LogFilter, Self::Err> {
-        telemetry::parse_filter(text).map(|_| LogFilter(text.to_owned()))
+        parse_filter(text).map(|_| LogFilter(text.to_owned()))
     }
 }
 
