@@ -189,7 +189,8 @@ impl Settings {
     /// Merges what the sources say, reads the topology file they name, and checks everything.
     ///
     /// # Errors
-    /// [`SettingsError`] with every problem found.
+    /// [`SettingsError`] with everything that is wrong with the topology, or else the first value that can not be
+    /// understood, or else everything that is wrong with the values together.
     pub fn load(
         flags: Partial,
         environment: Partial,
@@ -197,7 +198,12 @@ impl Settings {
     ) -> Result<Loaded, SettingsError> {
         let partial = flags.over(environment).over(file).over(Partial::defaults());
         let path = partial.path("topology")?;
-        let topology = TopologySettings::read(&path, partial.place("topology"))?;
+        let named = match partial.place("topology") {
+            // As a rule the default's file is missing because nobody named another.
+            Place::Unknown => partial.place_in_file("topology"),
+            given => given,
+        };
+        let topology = TopologySettings::read(&path, named)?;
         let settings = build(&partial, topology)?;
         SettingsError::none_of(settings.problems(|field| partial.place(field)))?;
         Ok(Loaded {

@@ -228,13 +228,18 @@ impl Partial {
     /// the file.
     pub(super) fn place(&self, field: &str) -> Place {
         let name = field.split('.').next().unwrap_or(field);
-        let in_file = || self.lines.as_ref().map(|lines| lines.place(field));
         match self.given.get(name) {
             Some((_, Origin::Flag)) => Place::Flag(flag(name)),
             Some((_, Origin::Environment)) => Place::Environment(environment(name).to_owned()),
-            Some((_, Origin::File { .. })) | None => in_file().unwrap_or_default(),
+            Some((_, Origin::File { .. })) | None => self.place_in_file(field),
             Some((_, Origin::Default)) => Place::Unknown,
         }
+    }
+
+    /// Where a value stands or belongs in the file, if there is one.
+    pub(super) fn place_in_file(&self, field: &str) -> Place {
+        let lines = self.lines.as_ref();
+        lines.map(|lines| lines.place(field)).unwrap_or_default()
     }
 }
 

@@ -328,6 +328,11 @@ fn what_there_is_too_much_or_nothing_of_is_named_by_its_line() {
 
 /// What is changed in the node's file, to what, and what is said.
 const NODE_ROWS: &[(&str, &str, &str)] = &[
+    (
+        "topology = \"topology.toml\"\n",
+        "",
+        "line 1, topology: topology.toml can not be read",
+    ),
     ("listen = \"127.0.0.1:1\"", "listen = ", "line 5"),
     (
         "listen = \"127.0.0.1:1\"",
