@@ -8,6 +8,8 @@
 //! what to do. Relative paths in a file are relative to that file's folder; elsewhere to the working directory.
 
 mod example;
+mod filter;
+mod lines;
 mod names;
 mod problem;
 mod source;
@@ -22,6 +24,7 @@ use std::sync::Arc;
 use crate::store::Engine;
 
 pub use self::example::{NODE_EXAMPLE, TOPOLOGY_EXAMPLE};
+pub(crate) use self::filter::{FILTER_ADVICE, parse_filter};
 pub use self::names::{KeyspaceNames, Names, NodeNames};
 pub use self::problem::{Place, Problem, SettingsError};
 pub use self::source::{Origin, Partial};
@@ -97,7 +100,7 @@ pub const FIELDS: [Field; 11] = [
         name: "log_level",
         environment: "HANSA_LOG_LEVEL",
         default: Some("info"),
-        help: "error, warn, info, debug or trace, or a filter like hansa_node=debug,warn",
+        help: "off, error, warn, info, debug or trace, or a filter like hansa_node=debug,warn",
     },
     Field {
         name: "reflection",
@@ -186,16 +189,23 @@ impl Settings {
     /// Merges what the sources say, reads the topology file they name, and checks everything.
     ///
     /// # Errors
-    /// [`SettingsError`] with every problem found.
+    /// [`SettingsError`] with everything that is wrong with the topology, or else the first value that can not be
+    /// understood, or else everything that is wrong with the values together.
     pub fn load(
         flags: Partial,
         environment: Partial,
         file: Partial,
     ) -> Result<Loaded, SettingsError> {
         let partial = flags.over(environment).over(file).over(Partial::defaults());
-        let topology = TopologySettings::read(&partial.path("topology")?)?;
+        let path = partial.path("topology")?;
+        let named = match partial.place("topology") {
+            // As a rule the default's file is missing because nobody named another.
+            Place::Unknown => partial.place_in_file("topology"),
+            given => given,
+        };
+        let topology = TopologySettings::read(&path, named)?;
         let settings = build(&partial, topology)?;
-        settings.check()?;
+        SettingsError::none_of(settings.problems(|field| partial.place(field)))?;
         Ok(Loaded {
             settings,
             origins: partial.origins(),
@@ -208,6 +218,13 @@ impl Settings {
     /// [`SettingsError`] with every problem found.
     pub fn check(&self) -> Result<(), SettingsError> {
         let mut problems = self.topology.problems();
+        problems.extend(self.problems(|_| Place::Unknown));
+        SettingsError::none_of(problems)
+    }
+
+    /// What is wrong but for the topology itself; `place` knows where each value was given.
+    fn problems(&self, place: impl Fn(&str) -> Place) -> Vec<Problem> {
+        let mut problems = Vec::new();
         let known = |name: &str| self.topology.nodes().any(|(_, node)| node.name == name);
         if !known(&self.node) {
             problems.push(Problem::new(
@@ -218,7 +235,7 @@ impl Settings {
         }
         for name in self.dial.keys().filter(|name| !known(name)) {
             problems.push(Problem::new(
-                "dial",
+                format!("dial.{name}"),
                 format!("the topology names no node `{name}`"),
                 "use a name that stands in the topology file",
             ));
@@ -226,8 +243,12 @@ impl Settings {
         for (name, address) in &self.dial {
             problems.extend(topology::address_problem(&format!("dial.{name}"), address));
         }
-        problems.extend(self.equal_listeners());
-        SettingsError::none_of(problems)
+        problems.extend(self.equal_listeners(&place));
+        let located = |problem: Problem| {
+            let place = place(&problem.field);
+            problem.at(place)
+        };
+        problems.into_iter().map(located).collect()
     }
 
     /// The numbers behind the names. Works on checked settings.
@@ -238,7 +259,14 @@ impl Settings {
         Names::new(&self.topology).map(Arc::new)
     }
 
-    fn equal_listeners(&self) -> Vec<Problem> {
+    fn equal_listeners(&self, place: &impl Fn(&str) -> Place) -> Vec<Problem> {
+        // Of two, whoever overrode something is asked to change it; the later one when both were given alike.
+        let rank = |name: &str| match place(name) {
+            Place::Flag(_) => 0,
+            Place::Environment(_) => 1,
+            Place::File { .. } => 2,
+            Place::Unknown => 3,
+        };
         let listeners = [
             ("listen", Some(self.listen)),
             ("peer_listen", Some(self.peer_listen)),
@@ -255,6 +283,10 @@ impl Settings {
                     || address.ip().is_unspecified()
                     || taken.ip().is_unspecified();
                 if address.port() != 0 && address.port() == taken.port() && overlap {
+                    let (name, other, address) = match rank(name) <= rank(other) {
+                        true => (name, other, address),
+                        false => (other, name, taken),
+                    };
                     problems.push(Problem::new(
                         *name,
                         format!("{address} is what `{other}` listens on already"),
@@ -282,7 +314,7 @@ fn build(partial: &Partial, topology: TopologySettings) -> Result<Settings, Sett
         },
         engine: partial.parse("engine", "write fjall, sled or memory")?,
         log_format: partial.parse("log_format", "write text or json")?,
-        log_level: partial.text("log_level")?.to_owned(),
+        log_level: partial.parse::<LogFilter>("log_level", FILTER_ADVICE)?.0,
         reflection: partial.parse::<Switch>("reflection", "write on or off")?.0,
         topology,
         dial: partial
@@ -301,6 +333,17 @@ impl FromStr for LogFormat {
             "json" => Ok(LogFormat::Json),
             _ => Err("not a log format"),
         }
+    }
+}
+
+/// A filter that can be understood, as text.
+struct LogFilter(String);
+
+impl FromStr for LogFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<LogFilter, Self::Err> {
+        parse_filter(text).map(|_| LogFilter(text.to_owned()))
     }
 }
 

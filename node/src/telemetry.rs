@@ -2,18 +2,15 @@
 
 use std::io;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::settings::LogFormat;
+use crate::settings::{FILTER_ADVICE, LogFormat, parse_filter};
 
 /// Why logging could not be set up. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The filter can not be understood.
-    #[error(
-        "log_level `{filter}` is no filter ({why}): write error, warn, info, debug, trace, or hansa_node=debug,warn"
-    )]
+    #[error("log_level `{filter}` is no filter ({why}): {FILTER_ADVICE}")]
     Filter {
         /// What was given.
         filter: String,
@@ -42,9 +39,9 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let parsed = EnvFilter::try_new(filter).map_err(|error| TelemetryError::Filter {
+    let parsed = parse_filter(filter).map_err(|why| TelemetryError::Filter {
         filter: filter.to_owned(),
-        why: error.to_string(),
+        why,
     })?;
     let base = tracing_subscriber::fmt()
         .with_env_filter(parsed)
@@ -107,8 +104,11 @@ mod tests {
 
     #[test]
     fn a_wrong_filter_is_named() {
-        let wrong = subscriber(LogFormat::Text, "hansa_node=loud", io::sink).err();
-        let text = wrong.map(|error| error.to_string()).unwrap_or_default();
-        assert!(text.contains("hansa_node=loud"), "{text}");
+        for filter in ["hansa_node=loud", "loud", "", "info,", "warn,hansa_node"] {
+            let wrong = subscriber(LogFormat::Text, filter, io::sink).err();
+            let text = wrong.map(|error| error.to_string()).unwrap_or_default();
+            assert!(text.contains(&format!("`{filter}`")), "{filter}: {text}");
+            assert!(text.contains(FILTER_ADVICE), "{filter}: {text}");
+        }
     }
 }

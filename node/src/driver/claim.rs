@@ -60,6 +60,8 @@ fn outcome(result: &Result<Reply, Refusal>) -> Claim {
 }
 
 #[cfg(test)]
+mod kinds;
+#[cfg(test)]
 mod tests {
     use hansa_consistency::clock::Hlc;
     use hansa_consistency::key::{KeyspaceId, Row};

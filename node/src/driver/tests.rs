@@ -167,11 +167,11 @@ impl Store for TestStore {
 
 /// Remembers what left the node.
 #[derive(Default)]
-struct Said(Mutex<Vec<Envelope>>);
+struct Said(watch::Sender<Vec<Envelope>>);
 
 impl Outbound for Said {
     fn send(&self, _to: NodeId, envelope: Envelope) {
-        self.0.lock().unwrap().push(envelope);
+        self.0.send_modify(|said| said.push(envelope));
     }
 }
 

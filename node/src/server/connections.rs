@@ -306,10 +306,38 @@ mod tests {
         assert!(few.peers > 0 && few.metrics > 0);
     }
 
+    /// Set in the process whose limit is lowered.
+    const LOWERED: &str = "HANSA_TEST_LOWERED";
+
+    /// In a process of its own: the limit is the whole process's, and other tests need files.
     #[test]
     fn the_limit_of_open_files_is_raised() {
-        Room::claim();
-        let limit = getrlimit(Resource::Nofile);
-        assert_eq!(limit.current, limit.maximum);
+        if std::env::var_os(LOWERED).is_none() {
+            let (_, module) = module_path!().split_once("::").unwrap();
+            let name = format!("{module}::the_limit_of_open_files_is_raised");
+            let lowered = std::process::Command::new(std::env::current_exe().unwrap())
+                .args([&name, "--exact", "--nocapture"])
+                .env(LOWERED, "1")
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&lowered.stdout);
+            assert!(lowered.status.success(), "{said}");
+            assert!(said.contains("raised from 256"), "it did not run: {said}");
+            return;
+        }
+        let before = getrlimit(Resource::Nofile);
+        let few = rustix::process::Rlimit {
+            current: Some(256),
+            ..before
+        };
+        setrlimit(Resource::Nofile, few).unwrap();
+        assert_eq!(getrlimit(Resource::Nofile), few);
+        let room = Room::claim();
+        let after = getrlimit(Resource::Nofile);
+        assert_eq!(after.current, before.maximum);
+        assert_eq!(after.maximum, before.maximum);
+        let files = after.current.map_or(usize::MAX, |files| files as usize);
+        assert_eq!(room, Room::within(files));
+        println!("raised from 256");
     }
 }

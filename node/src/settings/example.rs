@@ -20,7 +20,7 @@ metrics_listen = "127.0.0.1:9464"
 # fjall, sled or memory (keeps nothing over a restart).
 engine = "fjall"
 
-# text or json; error, warn, info, debug or trace.
+# text or json; off, error, warn, info, debug or trace.
 log_format = "text"
 log_level = "info"
 

@@ -6,19 +6,19 @@ use std::path::PathBuf;
 /// Where a value was given.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Place {
-    /// Built by a program, or not known.
+    /// Built by a program, or a default, or given by nobody while there is no file.
     #[default]
     Unknown,
-    /// On the command line.
-    Flag,
+    /// On the command line, by this flag.
+    Flag(String),
     /// In the environment.
     Environment(String),
     /// In a file.
     File {
         /// Which one.
         path: PathBuf,
-        /// From 1; `None` when the whole file is meant.
-        line: Option<usize>,
+        /// From 1; of a key that is missing, the line of its table's header.
+        line: usize,
     },
 }
 
@@ -26,13 +26,9 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Place::Unknown => f.write_str("settings"),
-            Place::Flag => f.write_str("command line"),
+            Place::Flag(name) => write!(f, "command line {name}"),
             Place::Environment(name) => write!(f, "environment {name}"),
-            Place::File { path, line: None } => write!(f, "{}", path.display()),
-            Place::File {
-                path,
-                line: Some(line),
-            } => write!(f, "{}, line {line}", path.display()),
+            Place::File { path, line } => write!(f, "{}, line {line}", path.display()),
         }
     }
 }
@@ -127,19 +123,3 @@ impl fmt::Display for SettingsError {
 }
 
 impl std::error::Error for SettingsError {}
-
-/// The line, from 1, in which a byte of a text stands.
-pub(super) fn line_of(text: &str, byte: usize) -> usize {
-    let before = text.as_bytes().get(..byte).unwrap_or(text.as_bytes());
-    before.iter().filter(|b| **b == b'\n').count() + 1
-}
-
-/// What the TOML reader complains about, as a problem of a file.
-pub(super) fn of_toml(path: &std::path::Path, text: &str, error: &toml::de::Error) -> Problem {
-    let line = error.span().map(|span| line_of(text, span.start));
-    let advice = "mend the line; `hansa config init` prints a complete example";
-    Problem::new("", error.message().trim().replace('\n', ", "), advice).at(Place::File {
-        path: path.to_owned(),
-        line,
-    })
-}

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::Deserialize;
-use toml::Spanned;
 
-use super::problem::{Place, Problem, SettingsError, line_of, of_toml};
+use super::lines::{self, Lines, text_of};
+use super::problem::{Place, Problem, SettingsError};
 use super::{FIELDS, Field};
 
 /// Where a value came from.
@@ -44,23 +44,25 @@ impl fmt::Display for Origin {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Partial {
     given: BTreeMap<&'static str, (String, Origin)>,
+    /// Of the `node.toml`, when there is one.
+    lines: Option<Lines>,
 }
 
 /// `node.toml` as written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NodeFile {
-    node: Option<Spanned<String>>,
-    data_dir: Option<Spanned<String>>,
-    topology: Option<Spanned<String>>,
-    listen: Option<Spanned<String>>,
-    peer_listen: Option<Spanned<String>>,
-    metrics_listen: Option<Spanned<String>>,
-    engine: Option<Spanned<String>>,
-    log_format: Option<Spanned<String>>,
-    log_level: Option<Spanned<String>>,
-    reflection: Option<Spanned<bool>>,
-    dial: Option<Spanned<BTreeMap<String, String>>>,
+    node: Option<String>,
+    data_dir: Option<String>,
+    topology: Option<String>,
+    listen: Option<String>,
+    peer_listen: Option<String>,
+    metrics_listen: Option<String>,
+    engine: Option<String>,
+    log_format: Option<String>,
+    log_level: Option<String>,
+    reflection: Option<bool>,
+    dial: Option<BTreeMap<String, String>>,
 }
 
 impl Partial {
@@ -72,6 +74,7 @@ impl Partial {
         });
         Partial {
             given: given.collect(),
+            lines: None,
         }
     }
 
@@ -88,7 +91,7 @@ impl Partial {
                 let what = "there is no such setting";
                 let known = FIELDS.map(|field| field.name).join(", ");
                 let problem = Problem::new(name, what, format!("the settings are {known}"));
-                return Err(problem.at(Place::Flag).into());
+                return Err(problem.at(Place::Flag(flag(name))).into());
             };
             partial.given.insert(field.name, (value, Origin::Flag));
         }
@@ -113,13 +116,9 @@ impl Partial {
     /// # Errors
     /// [`SettingsError`] when it can not be read, or is no TOML, or has an unknown field.
     pub fn file(path: &Path) -> Result<Partial, SettingsError> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            let advice = "name a readable file; `hansa config init` writes one";
-            Problem::new("", format!("can not be read: {error}"), advice).at(Place::File {
-                path: path.to_owned(),
-                line: None,
-            })
-        })?;
+        let advice = "name a readable file; `hansa config init` writes one";
+        let named = Place::Flag("--config".to_owned());
+        let text = text_of(path, |what| Problem::new("", what, advice).at(named))?;
         Partial::file_text(path, &text)
     }
 
@@ -128,46 +127,30 @@ impl Partial {
     /// # Errors
     /// [`SettingsError`] when it is no TOML or has an unknown field.
     pub fn file_text(path: &Path, text: &str) -> Result<Partial, SettingsError> {
-        let file: NodeFile = toml::from_str(text).map_err(|error| of_toml(path, text, &error))?;
+        let (file, lines) = lines::read::<NodeFile>(path, text)?;
         let mut partial = Partial::default();
-        let mut take = |name, value: Option<(String, usize)>| {
-            if let Some((value, start)) = value {
-                let (path, line) = (path.to_owned(), line_of(text, start));
+        let mut take = |name, value: Option<String>| {
+            if let Some(value) = value {
+                let (path, line) = (path.to_owned(), lines.line(name));
                 partial
                     .given
                     .insert(name, (value, Origin::File { path, line }));
             }
         };
-        let spanned = |value: Option<Spanned<String>>| {
-            value.map(|value| {
-                let start = value.span().start;
-                (value.into_inner(), start)
-            })
-        };
-        take("node", spanned(file.node));
-        take("data_dir", spanned(file.data_dir));
-        take("topology", spanned(file.topology));
-        take("listen", spanned(file.listen));
-        take("peer_listen", spanned(file.peer_listen));
-        take("metrics_listen", spanned(file.metrics_listen));
-        take("engine", spanned(file.engine));
-        take("log_format", spanned(file.log_format));
-        take("log_level", spanned(file.log_level));
-        let switch = |on: &bool| (if *on { "on" } else { "off" }).to_owned();
-        take(
-            "reflection",
-            file.reflection
-                .map(|on| (switch(on.get_ref()), on.span().start)),
-        );
-        let dial = file.dial.map(|dial| {
-            let pairs: Vec<_> = dial
-                .get_ref()
-                .iter()
-                .map(|(n, a)| format!("{n}={a}"))
-                .collect();
-            (pairs.join(","), dial.span().start)
-        });
+        take("node", file.node);
+        take("data_dir", file.data_dir);
+        take("topology", file.topology);
+        take("listen", file.listen);
+        take("peer_listen", file.peer_listen);
+        take("metrics_listen", file.metrics_listen);
+        take("engine", file.engine);
+        take("log_format", file.log_format);
+        take("log_level", file.log_level);
+        let switch = |on: bool| (if on { "on" } else { "off" }).to_owned();
+        take("reflection", file.reflection.map(switch));
+        let dial = file.dial.map(|dial| one_text(&dial, &lines)).transpose()?;
         take("dial", dial);
+        partial.lines = Some(lines);
         Ok(partial)
     }
 
@@ -176,6 +159,7 @@ impl Partial {
         for (name, given) in lower.given {
             self.given.entry(name).or_insert(given);
         }
+        self.lines = self.lines.or(lower.lines);
         self
     }
 
@@ -196,12 +180,13 @@ impl Partial {
         if let Some((text, _)) = self.given.get(name) {
             return Ok(text);
         }
-        let flag = name.replace('_', "-");
         let advice = format!(
-            "give --{flag}, set {}, or write it into node.toml",
+            "give {}, set {}, or write it into node.toml",
+            flag(name),
             environment(name)
         );
-        Err(Problem::new(name, "is missing", advice).into())
+        let problem = Problem::new(name, "is missing", advice);
+        Err(problem.at(self.place(name)).into())
     }
 
     /// A value.
@@ -239,17 +224,42 @@ impl Partial {
         })
     }
 
-    fn place(&self, name: &'static str) -> Place {
+    /// Where a value stands, or one inside it like `dial.NAME`; for one that nobody gave, where it belongs in
+    /// the file.
+    pub(super) fn place(&self, field: &str) -> Place {
+        let name = field.split('.').next().unwrap_or(field);
         match self.given.get(name) {
-            Some((_, Origin::Flag)) => Place::Flag,
+            Some((_, Origin::Flag)) => Place::Flag(flag(name)),
             Some((_, Origin::Environment)) => Place::Environment(environment(name).to_owned()),
-            Some((_, Origin::File { path, line })) => Place::File {
-                path: path.clone(),
-                line: Some(*line),
-            },
-            Some((_, Origin::Default)) | None => Place::Unknown,
+            Some((_, Origin::File { .. })) | None => self.place_in_file(field),
+            Some((_, Origin::Default)) => Place::Unknown,
         }
     }
+
+    /// Where a value stands or belongs in the file, if there is one.
+    pub(super) fn place_in_file(&self, field: &str) -> Place {
+        let lines = self.lines.as_ref();
+        lines.map(|lines| lines.place(field)).unwrap_or_default()
+    }
+}
+
+/// The addresses to dial as a flag would give them.
+fn one_text(dial: &BTreeMap<String, String>, lines: &Lines) -> Result<String, Problem> {
+    let mut pairs = Vec::new();
+    for (name, address) in dial {
+        if name.contains(['=', ',']) || address.contains(',') {
+            let field = format!("dial.{name}");
+            let what = format!("`{name}` = `{address}` is no name and address");
+            let place = lines.place(&field);
+            return Err(Problem::new(field, what, "write NAME = \"host:port\"").at(place));
+        }
+        pairs.push(format!("{name}={address}"));
+    }
+    Ok(pairs.join(","))
+}
+
+fn flag(name: &str) -> String {
+    format!("--{}", name.replace('_', "-"))
 }
 
 fn environment(name: &str) -> &'static str {

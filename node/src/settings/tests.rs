@@ -6,6 +6,8 @@ use hansa_consistency::topology::{Mixing, ValueType};
 
 use super::*;
 
+mod places;
+
 fn topology() -> TopologySettings {
     TopologySettings::from_text(Path::new("topology.toml"), TOPOLOGY_EXAMPLE).unwrap()
 }
@@ -80,7 +82,7 @@ fn bad_values_name_their_place() {
     let unknown = Partial::file_text(path, "node = \"a\"\nlissten = \"b\"\n").unwrap_err();
     let text = unknown.to_string();
     assert!(
-        text.starts_with("node.toml, line 2: unknown field"),
+        text.starts_with("node.toml, line 2, lissten: unknown field"),
         "{text}"
     );
     assert!(text.contains("lissten"), "{text}");
@@ -110,7 +112,7 @@ fn bad_values_name_their_place() {
     let flags = Partial::flags([("log_format", "xml".to_owned())]).unwrap();
     let text = load(flags, Partial::default(), Partial::default());
     assert!(
-        text.starts_with("command line, log_format: `xml`"),
+        text.starts_with("command line --log-format, log_format: `xml`"),
         "{text}"
     );
     assert!(Partial::flags([("nonsense", String::new())]).is_err());

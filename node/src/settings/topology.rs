@@ -1,15 +1,15 @@
 //! The topology file: who there is, and what is kept where.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use hansa_consistency::limits::REGIONS_MAX;
 use hansa_consistency::request::Level;
 use hansa_consistency::topology::{Mixing, ValueType};
 use serde::{Deserialize, Serialize};
-use toml::Spanned;
 
-use super::problem::{Place, Problem, SettingsError, line_of, of_toml};
+use super::lines::{self, text_of};
+use super::problem::{Place, Problem, SettingsError};
 use crate::limits::{KEYSPACES_MAX, NAME_BYTES_MAX, NODES_MAX, SHARDS_MAX};
 
 /// The whole cluster, by name. The same on all nodes.
@@ -26,16 +26,19 @@ pub struct TopologySettings {
 }
 
 /// A region.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RegionSettings {
     /// Its name.
     pub name: String,
     /// Its nodes, at least one; numbers are given in file order over all regions.
+    #[serde(default)]
     pub nodes: Vec<NodeSettings>,
 }
 
 /// A node, as others see it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NodeSettings {
     /// Its name, unique in the cluster.
     pub name: String,
@@ -66,80 +69,41 @@ pub struct KeyspaceSettings {
     pub mixing: String,
 }
 
+/// `topology.toml` as written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TopologyFile {
-    cluster_id: Spanned<String>,
-    epoch: Spanned<u64>,
+    cluster_id: String,
+    epoch: u64,
     #[serde(default)]
-    regions: Vec<RegionFile>,
+    regions: Vec<RegionSettings>,
     #[serde(default)]
     keyspaces: Vec<KeyspaceFile>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RegionFile {
-    name: Spanned<String>,
-    #[serde(default)]
-    nodes: Vec<NodeFile>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NodeFile {
-    name: Spanned<String>,
-    peer_address: Spanned<String>,
-    client_address: Spanned<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct KeyspaceFile {
-    name: Spanned<String>,
+    name: String,
     #[serde(rename = "type")]
-    value_type: Spanned<String>,
-    regions: Option<Vec<Spanned<String>>>,
-    replicas: Option<Spanned<u16>>,
-    shards: Option<Spanned<u16>>,
-    default_level: Option<Spanned<String>>,
-    mixing: Option<Spanned<String>>,
-}
-
-/// The lines in which fields stand, by their path.
-#[derive(Default)]
-struct Lines<'a> {
-    text: &'a str,
-    lines: BTreeMap<String, usize>,
-}
-
-impl Lines<'_> {
-    fn take<T>(&mut self, field: String, value: Spanned<T>) -> T {
-        let line = line_of(self.text, value.span().start);
-        self.lines.insert(field, line);
-        value.into_inner()
-    }
-
-    fn take_or<T>(&mut self, field: String, value: Option<Spanned<T>>, or: T) -> T {
-        match value {
-            Some(value) => self.take(field, value),
-            None => or,
-        }
-    }
+    value_type: String,
+    regions: Option<Vec<String>>,
+    replicas: Option<u16>,
+    shards: Option<u16>,
+    default_level: Option<String>,
+    mixing: Option<String>,
 }
 
 impl TopologySettings {
-    /// Reads and checks a topology file.
+    /// Reads and checks a topology file. `named` is where its path was given.
     ///
     /// # Errors
     /// [`SettingsError`] with every problem found.
-    pub fn read(path: &Path) -> Result<TopologySettings, SettingsError> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            let advice = "name the topology file with --topology; `hansa config init` writes one";
-            Problem::new("", format!("can not be read: {error}"), advice).at(Place::File {
-                path: path.to_owned(),
-                line: None,
-            })
+    pub(super) fn read(path: &Path, named: Place) -> Result<TopologySettings, SettingsError> {
+        let advice = "name the topology file with --topology, HANSA_TOPOLOGY or in node.toml; \
+                      `hansa config init` writes one";
+        let text = text_of(path, |what| {
+            Problem::new("topology", what, advice).at(named)
         })?;
         TopologySettings::from_text(path, &text)
     }
@@ -149,19 +113,11 @@ impl TopologySettings {
     /// # Errors
     /// [`SettingsError`] with every problem found.
     pub fn from_text(path: &Path, text: &str) -> Result<TopologySettings, SettingsError> {
-        let file: TopologyFile =
-            toml::from_str(text).map_err(|error| of_toml(path, text, &error))?;
-        let mut lines = Lines {
-            text,
-            lines: BTreeMap::new(),
-        };
-        let topology = from_file(file, &mut lines);
+        let (file, lines) = lines::read::<TopologyFile>(path, text)?;
+        let topology = from_file(file);
         let located = |problem: Problem| {
-            let line = lines.lines.get(&problem.field).copied();
-            problem.at(Place::File {
-                path: path.to_owned(),
-                line,
-            })
+            let place = lines.place(&problem.field);
+            problem.at(place)
         };
         SettingsError::none_of(topology.problems().into_iter().map(located).collect())?;
         Ok(topology)
@@ -196,18 +152,24 @@ impl TopologySettings {
     fn region_problems(&self, problems: &mut Vec<Problem>) {
         let count = self.regions.len();
         if !(1..=REGIONS_MAX).contains(&count) {
+            // Of too many, the first that is one too many.
+            let field = match count {
+                0 => "regions".to_owned(),
+                _ => format!("regions[{REGIONS_MAX}]"),
+            };
             problems.push(Problem::new(
-                "regions",
+                field,
                 format!("there are {count}"),
                 format!("name 1 to {REGIONS_MAX} regions"),
             ));
         }
         let nodes = self.nodes().count();
-        if nodes > NODES_MAX {
+        if let Some((at, _)) = self.nodes().nth(NODES_MAX) {
+            let before: usize = self.regions[..at].iter().map(|r| r.nodes.len()).sum();
             problems.push(Problem::new(
-                "regions",
-                format!("they have {nodes} nodes"),
-                format!("name at most {NODES_MAX} nodes"),
+                format!("regions[{at}].nodes[{}]", NODES_MAX - before),
+                format!("there are {nodes}"),
+                format!("name at most {NODES_MAX} nodes in all regions"),
             ));
         }
         let (mut regions, mut names, mut addresses) = Default::default();
@@ -221,7 +183,7 @@ impl TopologySettings {
             );
             if region.nodes.is_empty() {
                 problems.push(Problem::new(
-                    format!("{field}.name"),
+                    format!("{field}.nodes"),
                     format!("region `{}` has no nodes", region.name),
                     "give it at least one node, or remove it",
                 ));
@@ -244,7 +206,7 @@ impl TopologySettings {
     fn keyspace_problems(&self, problems: &mut Vec<Problem>) {
         if self.keyspaces.len() > KEYSPACES_MAX {
             problems.push(Problem::new(
-                "keyspaces",
+                format!("keyspaces[{KEYSPACES_MAX}]"),
                 format!("there are {}", self.keyspaces.len()),
                 format!("name at most {KEYSPACES_MAX} keyspaces"),
             ));
@@ -279,19 +241,19 @@ impl TopologySettings {
     ) {
         if keyspace.regions.is_empty() {
             problems.push(Problem::new(
-                format!("{field}.name"),
+                format!("{field}.regions"),
                 format!("keyspace `{}` is held by no region", keyspace.name),
                 "name at least one region, or leave `regions` out for all",
             ));
         }
         let mut seen = BTreeSet::new();
         for (at, name) in keyspace.regions.iter().enumerate() {
-            let field = format!("{field}.regions[{at}]");
-            check_unique(problems, &field, name, &mut seen);
+            let region_field = format!("{field}.regions[{at}]");
+            check_unique(problems, &region_field, name, &mut seen);
             let Some(region) = self.regions.iter().find(|region| region.name == *name) else {
                 let known: Vec<_> = self.regions.iter().map(|r| r.name.as_str()).collect();
                 problems.push(Problem::new(
-                    field,
+                    region_field,
                     format!("there is no region `{name}`"),
                     format!("the regions are {}", known.join(", ")),
                 ));
@@ -299,7 +261,7 @@ impl TopologySettings {
             };
             if usize::from(keyspace.replicas) > region.nodes.len() {
                 problems.push(Problem::new(
-                    field,
+                    format!("{field}.replicas"),
                     format!(
                         "{} replicas are wanted, region `{name}` has {} nodes",
                         keyspace.replicas,
@@ -316,66 +278,32 @@ impl TopologySettings {
     }
 }
 
-fn from_file(file: TopologyFile, lines: &mut Lines<'_>) -> TopologySettings {
-    let cluster_id = lines.take("cluster_id".to_owned(), file.cluster_id);
-    let epoch = lines.take("epoch".to_owned(), file.epoch);
-    let mut regions = Vec::new();
-    for (at, region) in file.regions.into_iter().enumerate() {
-        let field = format!("regions[{at}]");
-        let name = lines.take(format!("{field}.name"), region.name);
-        let mut nodes = Vec::new();
-        for (at, node) in region.nodes.into_iter().enumerate() {
-            let field = format!("{field}.nodes[{at}]");
-            nodes.push(NodeSettings {
-                name: lines.take(format!("{field}.name"), node.name),
-                peer_address: lines.take(format!("{field}.peer_address"), node.peer_address),
-                client_address: lines.take(format!("{field}.client_address"), node.client_address),
-            });
-        }
-        regions.push(RegionSettings { name, nodes });
-    }
-    let all: Vec<String> = regions.iter().map(|region| region.name.clone()).collect();
-    let keyspaces = file.keyspaces.into_iter().enumerate();
-    let keyspaces = keyspaces.map(|(at, keyspace)| keyspace_from(at, keyspace, &all, lines));
+fn from_file(file: TopologyFile) -> TopologySettings {
+    let all: Vec<String> = file.regions.iter().map(|r| r.name.clone()).collect();
+    let keyspaces = file.keyspaces.into_iter();
     TopologySettings {
-        cluster_id,
-        epoch,
-        keyspaces: keyspaces.collect(),
-        regions,
+        cluster_id: file.cluster_id,
+        epoch: file.epoch,
+        keyspaces: keyspaces.map(|one| keyspace_from(one, &all)).collect(),
+        regions: file.regions,
     }
 }
 
-fn keyspace_from(
-    at: usize,
-    keyspace: KeyspaceFile,
-    all: &[String],
-    lines: &mut Lines<'_>,
-) -> KeyspaceSettings {
-    let field = |name: &str| format!("keyspaces[{at}].{name}");
-    let regions = match keyspace.regions {
-        None => all.to_vec(),
-        Some(regions) => {
-            let take = |(at, region)| lines.take(field(&format!("regions[{at}]")), region);
-            regions.into_iter().enumerate().map(take).collect()
-        }
-    };
-    let mixing = lines.take_or(field("mixing"), keyspace.mixing, "strong_wins".to_owned());
+fn keyspace_from(keyspace: KeyspaceFile, all: &[String]) -> KeyspaceSettings {
+    let mixing = keyspace.mixing.unwrap_or_else(|| "strong_wins".to_owned());
     // Eventual writes would all be refused there.
     let level = match mixing.as_str() {
         "strong_only" => Level::Strong,
         _ => Level::Eventual,
     };
+    let default_level = keyspace.default_level;
     KeyspaceSettings {
-        name: lines.take(field("name"), keyspace.name),
-        value_type: lines.take(field("type"), keyspace.value_type),
-        regions,
-        replicas: lines.take_or(field("replicas"), keyspace.replicas, 1),
-        shards: lines.take_or(field("shards"), keyspace.shards, 64),
-        default_level: lines.take_or(
-            field("default_level"),
-            keyspace.default_level,
-            level.name().to_owned(),
-        ),
+        name: keyspace.name,
+        value_type: keyspace.value_type,
+        regions: keyspace.regions.unwrap_or_else(|| all.to_vec()),
+        replicas: keyspace.replicas.unwrap_or(1),
+        shards: keyspace.shards.unwrap_or(64),
+        default_level: default_level.unwrap_or_else(|| level.name().to_owned()),
         mixing,
     }
 }

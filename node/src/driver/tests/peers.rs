@@ -83,20 +83,23 @@ fn pushed(seq: u64) -> Envelope {
 impl Said {
     /// How often each kind of message left.
     fn count(&self, kind: &str) -> usize {
-        let said = self.0.lock().unwrap();
-        said.iter().filter(|e| e.message.name() == kind).count()
+        count(&self.0.borrow(), kind)
     }
 
     /// Waits until a message of a kind has left.
     async fn wait_for(&self, kind: &str) {
-        let waited = tokio::time::timeout(Duration::from_secs(10), async {
-            while self.count(kind) == 0 {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        });
-        let said = || self.0.lock().unwrap().clone();
-        assert!(waited.await.is_ok(), "no {kind} among {:?}", said());
+        let mut said = self.0.subscribe();
+        let left = said.wait_for(|said| count(said, kind) > 0);
+        // Generous: what counts is that it comes. Bounded, so that a test that fails ends.
+        let left = tokio::time::timeout(Duration::from_secs(60), left)
+            .await
+            .is_ok();
+        assert!(left, "no {kind} among {:?}", self.0.borrow());
     }
+}
+
+fn count(said: &[Envelope], kind: &str) -> usize {
+    said.iter().filter(|e| e.message.name() == kind).count()
 }
 
 /// The newest log entries are stepped, and only the disk is missing.
@@ -184,7 +187,7 @@ async fn a_forwarded_write_is_answered_after_its_sync_also_when_it_is_asked_agai
 
     fixture.store.set(Disk::Works);
     fixture.said.wait_for("forwarded").await;
-    let said = fixture.said.0.lock().unwrap().clone();
+    let said = fixture.said.0.borrow().clone();
     for envelope in said {
         if let Message::Forwarded { result, .. } = envelope.message {
             assert!(matches!(result.unwrap().answer, Answer::Written { .. }));
