@@ -43,6 +43,8 @@ pub enum Op {
     /// The state of `key` as `region` shows it after everything healed and drained; `value` as the type's read
     /// returns it (text or nothing, integer, list).
     Final,
+    /// What `node` uses at a moment; `value` is an object with `memory`, `disk` (bytes) and `files`.
+    Usage,
     /// The digest (`value`, text) of the data that `key` names (a shard or a keyspace), as `node` reports it.
     Digest,
     /// A fault began or ended; `value` says which. No checker reads it, people and reports do.
@@ -62,7 +64,10 @@ impl Op {
     /// Whether a client of the workload issued it (not a final read, a digest or a fault).
     #[must_use]
     pub fn is_client(self) -> bool {
-        !matches!(self, Self::Final | Self::Digest | Self::Nemesis)
+        !matches!(
+            self,
+            Self::Final | Self::Digest | Self::Usage | Self::Nemesis
+        )
     }
 }
 

@@ -146,8 +146,7 @@ impl Nemesis {
     /// Its name on the command line and in reports.
     #[must_use]
     pub fn name(self) -> String {
-        let value = self.to_possible_value();
-        value.map_or_else(String::new, |value| value.get_name().to_owned())
+        crate::workload::name_of(&self)
     }
 
     /// Whether the product can express it.

@@ -1,1 +1,127 @@
 //! A run on real processes: load, faults, healing, liveness, verdict.
+//!
+//! A run is a row of *rounds*. Each has a [`Cell`] (workload, levels, kinds of fault), a plan of faults drawn from its
+//! seed, keys of its own, and a history of its own that is judged by itself. Rounds follow each other on one cluster
+//! until a disk was destroyed or enough of them were done; then a fresh one is started.
+//!
+//! A round has two phases. First clients act while faults strike: safety. Then everything is healed, and within a bound
+//! every operation has ended, lag is zero and all replicas are equal: liveness.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use crate::nemesis::{Layout, Nemesis};
+use crate::random::Random;
+use crate::target::Target;
+use crate::workload::{Levels, Workload};
+
+mod cell;
+mod forgive;
+mod load;
+pub mod outcome;
+pub mod progress;
+mod round;
+mod strikes;
+#[cfg(test)]
+mod tests;
+
+pub use cell::{Cell, Deck};
+pub use outcome::{Outcome, Round};
+
+/// Rounds on one cluster before a fresh one takes over.
+const ROUNDS_PER_CLUSTER: u32 = 6;
+/// How long a fresh cluster may take until it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Everything that varies is drawn from it.
+    pub seed: u64,
+    /// The workloads of which each round has one.
+    pub workloads: Vec<Workload>,
+    /// The levels of which each round has one.
+    pub levels: Vec<Levels>,
+    /// The kinds of fault of which each round has one or several.
+    pub nemeses: Vec<Nemesis>,
+    /// The whole run; a round that has begun is finished.
+    pub time: Duration,
+    /// The load of one round.
+    pub round: Duration,
+    /// Clients that ask each node at the beginning of a round.
+    pub clients_per_node: usize,
+    /// Longest pause of a client between two operations.
+    pub think: Duration,
+    /// An operation is given up after this.
+    pub deadline: Duration,
+    /// How long after healing everything must be quiet and equal.
+    pub settle_within: Duration,
+    /// Where histories and the verdict go.
+    pub folder: PathBuf,
+    /// The number of the first round: greater than 0 when an earlier run is continued.
+    pub first_round: u32,
+}
+
+/// Runs rounds until the time is over. `start` starts a fresh cluster for the rounds of these kinds of fault.
+///
+/// Histories are written as `history-NNNN.jsonl` into the folder as each round ends.
+///
+/// # Errors
+/// When a cluster can not be started or a file not be written. What a round finds wrong is in the outcome.
+pub async fn run<T: Target>(
+    options: &Options,
+    mut start: impl AsyncFnMut(&[Nemesis]) -> anyhow::Result<T>,
+    mut told: impl FnMut(&Round),
+) -> anyhow::Result<Outcome> {
+    fs::create_dir_all(&options.folder)
+        .with_context(|| format!("can not make the folder {}", options.folder.display()))?;
+    let begun = Instant::now();
+    let mut deck = Deck::new(options);
+    for _ in 0..options.first_round {
+        deck.draw();
+    }
+    let mut outcome = Outcome::new(options);
+    let mut number = options.first_round;
+    while begun.elapsed() < options.time {
+        let cells = deck.upcoming(ROUNDS_PER_CLUSTER as usize);
+        let kinds: Vec<Nemesis> = cells.iter().flat_map(|cell| cell.nemeses.clone()).collect();
+        let mut target = start(&kinds).await?;
+        outcome.layout(&target);
+        let ready = target.settle(READY_WITHIN).await;
+        if let Err(missing) = ready {
+            target.stop().await;
+            anyhow::bail!("the cluster is not ready after {READY_WITHIN:?}: {missing}");
+        }
+        for cell in cells {
+            deck.draw();
+            let round = round::play(options, number, &cell, &mut target).await;
+            let round = match round {
+                Ok(round) => round,
+                Err(error) => {
+                    target.stop().await;
+                    return Err(error);
+                }
+            };
+            number += 1;
+            let spent = !round.is_clean() || cell.destroys();
+            told(&round);
+            outcome.add(round);
+            if spent || begun.elapsed() >= options.time {
+                break;
+            }
+        }
+        outcome.probes(target.probes().await);
+        target.stop().await;
+    }
+    outcome.seconds = begun.elapsed().as_secs_f64();
+    outcome.write(&options.folder)?;
+    Ok(outcome)
+}
+
+/// The generator of a round, whatever rounds came before.
+fn random_of(seed: u64, round: u32) -> Random {
+    Random::new(seed ^ (u64::from(round) << 32) ^ 0x726f_756e_6400)
+}

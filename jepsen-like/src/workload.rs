@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use crate::history::{Datum, Expect, Level, Membership, Op, Record, Status, Swap};
 use crate::random::Random;
@@ -29,9 +30,14 @@ const STRONG_UNIT: i64 = 1 << 40;
 pub const ELEMENTS: u64 = 4;
 
 /// What the clients of a run do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
 pub enum Workload {
-    /// Everything below, in turns: registers, counters and sets.
+    /// Registers, counters and sets, in turns.
+    #[value(name = "all-types")]
+    #[serde(rename = "all-types")]
     All,
     /// Reads, writes, deletes and compare-and-sets of two registers at a time.
     Register,
@@ -54,7 +60,10 @@ pub enum Workload {
 }
 
 /// The levels of a run's operations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
 pub enum Levels {
     /// Only eventual.
     Eventual,
@@ -75,7 +84,19 @@ pub struct Mix {
     pub session: u64,
 }
 
+/// The name of a choice, as on the command line and in reports.
+pub fn name_of(choice: &impl ValueEnum) -> String {
+    let value = choice.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
 impl Levels {
+    /// Its name on the command line and in reports.
+    #[must_use]
+    pub fn name(self) -> String {
+        name_of(&self)
+    }
+
     /// As chances.
     #[must_use]
     pub fn mix(self) -> Mix {
@@ -121,6 +142,12 @@ pub struct Recipe {
 }
 
 impl Workload {
+    /// Its name on the command line and in reports.
+    #[must_use]
+    pub fn name(self) -> String {
+        name_of(&self)
+    }
+
     /// Its parts.
     #[must_use]
     pub fn recipe(self) -> Recipe {

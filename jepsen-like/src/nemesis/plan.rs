@@ -60,10 +60,12 @@ impl Plan {
     }
 
     fn add(&mut self, kind: Nemesis, random: &mut Random) {
-        let mut at = between(random, PAUSE_MS.0, PAUSE_MS.1);
+        let mut at = between(random, PAUSE_MS.0, PAUSE_MS.1).min(self.until / 4);
         loop {
-            let lasts = between(random, LASTS_MS.0, LASTS_MS.1);
-            if at + lasts >= self.until {
+            let left = self.until.saturating_sub(at);
+            let lasts = between(random, LASTS_MS.0, LASTS_MS.1).min(left / 2);
+            // What is too short to matter, unless nothing else fits.
+            if lasts < Duration::from_millis(LASTS_MS.0).min(self.until / 4) {
                 return;
             }
             let mut strike = Strike {

@@ -1,0 +1,247 @@
+//! What came of a run, as it is written down: `verdict.json` beside the histories.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use super::strikes::Struck;
+use super::{Cell, Layout, Options};
+use crate::checker::Verdict;
+use crate::history::{History, Level, Record, Status};
+use crate::nemesis::{Nemesis, Support};
+use crate::target::Target;
+
+/// Longest latency that figures tell apart, microseconds.
+const LATENCY_MAX_US: u64 = 60_000_000;
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The property.
+    pub property: String,
+    /// What was seen, and what was promised.
+    pub explanation: String,
+    /// The lines of the history that prove it, from 1.
+    pub lines: Vec<usize>,
+}
+
+impl Finding {
+    pub(super) fn new(property: &str, explanation: String) -> Finding {
+        Finding {
+            property: property.to_owned(),
+            explanation,
+            lines: Vec::new(),
+        }
+    }
+}
+
+/// Figures of the operations of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figures {
+    /// `LEVEL read` or `LEVEL write`.
+    pub kind: String,
+    /// Done.
+    pub ok: u64,
+    /// Refused: nothing was applied.
+    pub failed: u64,
+    /// Of unknown outcome.
+    pub unknown: u64,
+    /// Median latency of those that were done, microseconds.
+    pub p50_us: u64,
+    /// Ninety-ninth percentile.
+    pub p99_us: u64,
+}
+
+/// One round.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Round {
+    /// Its number in the run, from 0.
+    pub number: u32,
+    /// What it did.
+    pub cell: Cell,
+    /// How often each kind of fault began.
+    pub strikes: BTreeMap<Nemesis, u64>,
+    /// Kinds of fault that this machine or engine can not do, and what would be needed.
+    pub not_here: BTreeMap<Nemesis, String>,
+    /// Time from healing until everything was quiet and equal; `None` when it never was.
+    pub settled_ms: Option<u64>,
+    /// Client operations, by kind.
+    pub figures: Vec<Figures>,
+    /// Properties that were proved to hold.
+    pub held: Vec<String>,
+    /// What is wrong, undecided properties included.
+    pub findings: Vec<Finding>,
+}
+
+impl Round {
+    pub(super) fn new(number: u32, cell: &Cell, struck: &Struck) -> Round {
+        let failed = struck.failed.iter();
+        Round {
+            number,
+            cell: cell.clone(),
+            strikes: struck.strikes.clone(),
+            not_here: struck.not_here.clone(),
+            settled_ms: None,
+            figures: Vec::new(),
+            held: Vec::new(),
+            findings: failed
+                .map(|why| Finding::new("harness", why.clone()))
+                .collect(),
+        }
+    }
+
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    /// The name of its history's file.
+    #[must_use]
+    pub fn history_name(&self) -> String {
+        format!("history-{:04}.jsonl", self.number)
+    }
+
+    pub(super) fn judged(&mut self, history: &History, verdicts: Vec<(&'static str, Verdict)>) {
+        self.figures = figures(&history.records);
+        for (property, verdict) in verdicts {
+            match verdict {
+                Verdict::Ok => self.held.push(property.to_owned()),
+                Verdict::Violation(violation) => self.findings.push(Finding {
+                    property: property.to_owned(),
+                    explanation: violation.explanation,
+                    lines: violation.operations.iter().map(|it| it + 1).collect(),
+                }),
+                Verdict::Unknown { why } => {
+                    let why = format!("undecided, which counts as wrong: {why}");
+                    self.findings.push(Finding::new(property, why));
+                }
+            }
+        }
+    }
+}
+
+/// Figures of all client operations, by level and by whether they write.
+fn figures(records: &[Record]) -> Vec<Figures> {
+    let mut kinds: BTreeMap<(Level, bool), (Figures, Vec<u64>)> = BTreeMap::new();
+    for record in records.iter().filter(|record| record.op.is_client()) {
+        let Some(level) = record.level else { continue };
+        let kind = kinds.entry((level, record.op.is_write())).or_default();
+        let end = record.complete_ns.unwrap_or(record.invoke_ns);
+        match record.status {
+            Status::Ok => {
+                kind.0.ok += 1;
+                kind.1.push((end - record.invoke_ns.min(end)) / 1000);
+            }
+            // A condition that did not hold was served.
+            Status::Fail if record.is_refused() => kind.0.ok += 1,
+            Status::Fail => kind.0.failed += 1,
+            Status::Info => kind.0.unknown += 1,
+        }
+    }
+    let named = kinds.into_iter().map(|((level, writes), (mut it, took))| {
+        let does = if writes { "write" } else { "read" };
+        it.kind = format!("{level:?} {does}").to_lowercase();
+        (it.p50_us, it.p99_us) = percentiles(&took);
+        it
+    });
+    named.collect()
+}
+
+fn percentiles(took_us: &[u64]) -> (u64, u64) {
+    let Ok(mut histogram) = Histogram::<u64>::new_with_max(LATENCY_MAX_US, 3) else {
+        // The bounds are constants that the crate accepts.
+        return (0, 0);
+    };
+    for us in took_us {
+        histogram.saturating_record(*us);
+    }
+    (
+        histogram.value_at_quantile(0.5),
+        histogram.value_at_quantile(0.99),
+    )
+}
+
+/// A whole run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// Regions and nodes of each; `None` when no cluster was started.
+    pub layout: Option<Layout>,
+    /// How long it took, seconds.
+    pub seconds: f64,
+    /// Its rounds.
+    pub rounds: Vec<Round>,
+    /// How often rare paths were taken.
+    pub probes: BTreeMap<String, u64>,
+    /// Kinds of fault asked for that the product can not express yet, and the issue that brings them.
+    pub not_applicable: BTreeMap<Nemesis, u32>,
+}
+
+impl Outcome {
+    pub(super) fn new(options: &Options) -> Outcome {
+        let lacking = options.nemeses.iter().filter_map(|it| match it.support() {
+            Support::NotApplicable(issue) => Some((*it, issue)),
+            Support::Yes => None,
+        });
+        Outcome {
+            seed: options.seed,
+            layout: None,
+            seconds: 0.0,
+            rounds: Vec::new(),
+            probes: BTreeMap::new(),
+            not_applicable: lacking.collect(),
+        }
+    }
+
+    pub(super) fn layout(&mut self, target: &impl Target) {
+        self.layout = Some(target.layout());
+    }
+
+    pub(super) fn probes(&mut self, probes: BTreeMap<String, u64>) {
+        for (name, count) in probes {
+            *self.probes.entry(name).or_default() += count;
+        }
+    }
+
+    pub(super) fn add(&mut self, round: Round) {
+        self.rounds.push(round);
+    }
+
+    /// Whether there was a round and nothing is wrong in any.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        !self.rounds.is_empty() && self.rounds.iter().all(Round::is_clean)
+    }
+
+    /// Kinds of fault that could not be done here, with the reason.
+    #[must_use]
+    pub fn not_here(&self) -> BTreeMap<Nemesis, String> {
+        let all = self.rounds.iter().flat_map(|round| &round.not_here);
+        all.map(|(kind, why)| (*kind, why.clone())).collect()
+    }
+
+    /// Client operations: done, refused, of unknown outcome.
+    #[must_use]
+    pub fn operations(&self) -> (u64, u64, u64) {
+        let all = self.rounds.iter().flat_map(|round| &round.figures);
+        all.fold((0, 0, 0), |(ok, failed, unknown), it| {
+            (ok + it.ok, failed + it.failed, unknown + it.unknown)
+        })
+    }
+
+    /// Writes `verdict.json` into a folder.
+    ///
+    /// # Errors
+    /// When it can not be written.
+    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        let path = folder.join("verdict.json");
+        let text = serde_json::to_string_pretty(self)?;
+        fs::write(&path, text).with_context(|| format!("can not write {}", path.display()))
+    }
+}

@@ -1,0 +1,142 @@
+//! One round: safety under faults, then liveness after healing, then the verdict.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::task::JoinSet;
+
+use super::load::{self, Desk};
+use super::outcome::{Finding, Round};
+use super::strikes::{self, Struck};
+use super::{Cell, Options, forgive, random_of};
+use crate::checker;
+use crate::history::{Datum, History, Op, Record, Status};
+use crate::nemesis::Plan;
+use crate::target::{RunClock, Target};
+
+/// The process that the use of memory and disk is recorded under.
+const USAGE_PROCESS: u64 = 2_000_001;
+
+/// Plays a round on a cluster that is ready and quiet.
+///
+/// # Errors
+/// When a client can not be made or the history not be written; what is wrong with the target is in the round.
+pub(super) async fn play<T: Target>(
+    options: &Options,
+    number: u32,
+    cell: &Cell,
+    target: &mut T,
+) -> anyhow::Result<Round> {
+    let mut random = random_of(options.seed, number);
+    let layout = target.layout();
+    let plan = Plan::new(layout, &cell.nemeses, options.round, &mut random);
+    let clock = RunClock::start();
+    let recipe = (cell.workload.recipe(), cell.levels.mix());
+    let prefix = format!("r{number}-");
+    let desk = Arc::new(Desk::new(options, recipe, (layout, clock), &prefix));
+    let clients = load::start(target, &desk, options.clients_per_node, &mut random)?;
+    let struck = strikes::carry_out(&plan, target, &desk, (clock, options.round)).await;
+    let left = options.round.saturating_sub(clock.elapsed());
+    tokio::time::sleep(left).await;
+    let mut round = Round::new(number, cell, &struck);
+    let (findings, settled) = heal_and_settle(options, target, clients, &desk, clock).await;
+    round.findings.extend(findings);
+    round.settled_ms = settled;
+    finish(options, target, &desk, clock, round, &struck).await
+}
+
+/// Ends all faults; then every operation has to end, and the cluster to become quiet and equal.
+async fn heal_and_settle<T: Target>(
+    options: &Options,
+    target: &mut T,
+    mut clients: JoinSet<()>,
+    desk: &Desk,
+    clock: RunClock,
+) -> (Vec<Finding>, Option<u64>) {
+    let mut findings = Vec::new();
+    if let Err(error) = target.heal().await {
+        findings.push(Finding::new("heal", format!("{error:#}")));
+    }
+    desk.record(strikes::healed(target, clock));
+    // An operation ends within its deadline and a second; the last begins when the load ends.
+    let patience = options.deadline + Duration::from_secs(5);
+    let ended = tokio::time::timeout(patience, async {
+        while let Some(done) = clients.join_next().await {
+            if let Err(error) = done {
+                findings.push(Finding::new("harness", error.to_string()));
+            }
+        }
+    });
+    if ended.await.is_err() {
+        let what = format!(
+            "{} clients still waited {patience:?} after the load",
+            clients.len()
+        );
+        findings.push(Finding::new("operations_end", what));
+        clients.shutdown().await;
+    }
+    match target.settle(options.settle_within).await {
+        Ok(took) => (
+            findings,
+            Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+        ),
+        Err(missing) => {
+            let what = format!("{:?} after healing: {missing}", options.settle_within);
+            findings.push(Finding::new("settles", what));
+            (findings, None)
+        }
+    }
+}
+
+/// Reads the final state, judges the history and writes it.
+async fn finish<T: Target>(
+    options: &Options,
+    target: &mut T,
+    desk: &Desk,
+    clock: RunClock,
+    mut round: Round,
+    struck: &Struck,
+) -> anyhow::Result<Round> {
+    let mut records = desk.take();
+    let keys: BTreeSet<String> = records.iter().filter_map(|it| it.key.clone()).collect();
+    let keys: Vec<String> = keys.into_iter().collect();
+    records.extend(target.finals(&keys, clock).await);
+    records.extend(usage(target, clock).await);
+    for (node, when_ns) in &struck.destroyed {
+        forgive::disk_lost(&mut records, &target.node_name(*node), *when_ns);
+    }
+    for death in target.deaths() {
+        round.findings.push(Finding::new("process_ended", death));
+    }
+    let run = format!("round-{:04}", round.number);
+    for record in &mut records {
+        record.run.clone_from(&run);
+        record.seed = options.seed;
+    }
+    records.sort_by_key(|record| record.invoke_ns);
+    let history = History { records };
+    round.judged(&history, checker::check_all(&history));
+    let path = options.folder.join(round.history_name());
+    let file = File::create(&path).with_context(|| format!("can not write {}", path.display()))?;
+    history.write(file)?;
+    Ok(round)
+}
+
+async fn usage<T: Target>(target: &mut T, clock: RunClock) -> Vec<Record> {
+    let used = target.usage().await;
+    let line = |(at, used): (usize, crate::target::Usage)| {
+        let now = clock.now_ns() + at as u64;
+        let mut record = Record::event(USAGE_PROCESS, Op::Usage, now);
+        record.node = Some(target.node_name(used.node));
+        record.complete_ns = Some(now);
+        record.status = Status::Ok;
+        record.value = Some(Datum::Json(serde_json::json!({
+            "memory": used.memory, "disk": used.disk, "files": used.files,
+        })));
+        record
+    };
+    used.into_iter().enumerate().map(line).collect()
+}

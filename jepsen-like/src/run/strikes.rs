@@ -1,0 +1,157 @@
+//! The faults of a round: carried out in time, and written into its history with what they mean.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::load::Desk;
+use crate::history::{Datum, Op, Record, Status};
+use crate::nemesis::{
+    Action, Layout, Nemesis, NodeIndex, Plan, Planned, Refused, Situation, Standing,
+};
+use crate::target::{RunClock, Target};
+
+/// The process that faults are recorded under.
+const PROCESS: u64 = 2_000_000;
+
+/// What came of a plan.
+#[derive(Debug, Default)]
+pub(super) struct Struck {
+    /// How often each kind of fault began.
+    pub(super) strikes: BTreeMap<Nemesis, u64>,
+    /// Kinds of which something could not be done here, and what would be needed.
+    pub(super) not_here: BTreeMap<Nemesis, String>,
+    /// What failed: the harness is broken.
+    pub(super) failed: Vec<String>,
+    /// Nodes that lost what they had synced, and when, nanoseconds of the run.
+    pub(super) destroyed: Vec<(NodeIndex, u64)>,
+}
+
+/// Names, for the record.
+struct Names {
+    regions: Vec<String>,
+}
+
+/// Carries a plan out; returns when its last action is done or the load is over.
+pub(super) async fn carry_out<T: Target>(
+    plan: &Plan,
+    target: &mut T,
+    desk: &Desk,
+    (clock, until): (RunClock, Duration),
+) -> Struck {
+    let layout = target.layout();
+    let names = names(target, layout);
+    let mut situation = Situation::new(layout);
+    let mut struck = Struck::default();
+    desk.record(line(None, "begin", &situation, &names, clock));
+    for planned in plan.planned() {
+        tokio::time::sleep(planned.at.saturating_sub(clock.elapsed())).await;
+        if clock.elapsed() >= until {
+            break;
+        }
+        // A kind that can not be done here is not done in part.
+        if struck.not_here.contains_key(&planned.of) {
+            continue;
+        }
+        // A fault counts from before it strikes, its end from after it ended.
+        let mut after = situation.clone();
+        after.apply(&planned.action);
+        let ends = heals(&planned.action);
+        if !ends {
+            desk.record(line(Some(planned), "act", &after, &names, clock));
+        }
+        let done = target.act(planned.action).await;
+        match done {
+            Ok(()) => {
+                situation = after;
+                note(&mut struck, planned, clock);
+            }
+            Err(Refused::NotHere(why)) => {
+                struck.not_here.insert(planned.of, why);
+            }
+            Err(Refused::Failed(why)) => struck.failed.push(format!("{}: {why}", planned.action)),
+        }
+        if ends || struck.not_here.contains_key(&planned.of) {
+            desk.record(line(Some(planned), "act", &situation, &names, clock));
+        }
+    }
+    struck
+}
+
+/// The line that everything was healed.
+pub(super) fn healed<T: Target>(target: &T, clock: RunClock) -> Record {
+    let layout = target.layout();
+    line(
+        None,
+        "end",
+        &Situation::new(layout),
+        &names(target, layout),
+        clock,
+    )
+}
+
+fn note(struck: &mut Struck, planned: &Planned, clock: RunClock) {
+    if planned.begins {
+        *struck.strikes.entry(planned.of).or_default() += 1;
+    }
+    match planned.action {
+        Action::Data(node, data) if data.destroys() => {
+            struck.destroyed.push((node, clock.now_ns()));
+        }
+        _ => {}
+    }
+}
+
+fn names<T: Target>(target: &T, layout: Layout) -> Names {
+    Names {
+        regions: (0..layout.regions)
+            .map(|it| target.region_name(it))
+            .collect(),
+    }
+}
+
+/// Whether an action makes something better.
+fn heals(action: &Action) -> bool {
+    use crate::nemesis::{Clock, Disk, Wire};
+    matches!(
+        action,
+        Action::Wire(_, _, Wire::Open)
+            | Action::HealWires
+            | Action::Start(_)
+            | Action::Resume(_)
+            | Action::Processor(_, 100)
+            | Action::Clock(_, Clock::True)
+            | Action::Disk(_, Disk::Healthy)
+    )
+}
+
+/// A line of the history: what is done, and what each region is promised from now on.
+fn line(
+    planned: Option<&Planned>,
+    phase: &str,
+    situation: &Situation,
+    names: &Names,
+    clock: RunClock,
+) -> Record {
+    let standings = situation.standings();
+    let of = |standing: Standing| -> Vec<&String> {
+        let all = names.regions.iter().zip(&standings);
+        all.filter(|(_, it)| **it == standing)
+            .map(|(name, _)| name)
+            .collect()
+    };
+    let now = clock.now_ns();
+    let mut record = Record::event(PROCESS, Op::Nemesis, now);
+    record.complete_ns = Some(now);
+    record.status = Status::Ok;
+    record.value = Some(Datum::Json(json!({
+        "nemesis": planned.map(|it| it.of.name()),
+        "phase": if planned.is_some_and(|it| it.begins) { "begin" } else { phase },
+        "action": planned.map(|it| it.action.to_string()),
+        "isolated": of(Standing::Isolated),
+        "majority": !of(Standing::Majority).is_empty(),
+        "regions": {"majority": of(Standing::Majority), "impaired": of(Standing::Impaired)},
+    })));
+    record
+}
