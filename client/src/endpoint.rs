@@ -130,8 +130,9 @@ impl Endpoint {
             return Err(error.clone());
         }
         let result = match timeout(self.connect_timeout, Stream::open(&self.channel)).await {
-            Ok(opened) => opened.and_then(|stream| self.check(stream)),
-            Err(_) => Err(self.unreachable("no answer within the connect timeout")),
+            Ok(Ok(stream)) => self.check(stream),
+            Ok(Err(error)) => Err(self.unreachable(error.message())),
+            Err(_) => Err(self.unreachable("no node's greeting within the connect timeout")),
         };
         match result {
             Ok(stream) => {

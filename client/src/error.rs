@@ -270,6 +270,32 @@ pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What a status says, with all its causes; never empty.
+pub(crate) fn what_came(status: &tonic::Status) -> String {
+    use std::error::Error as _;
+    let said = match status.source() {
+        Some(source) => with_sources(source),
+        None => status.message().to_owned(),
+    };
+    match said.as_str() {
+        "" => format!("it answered {:?} without words", status.code()),
+        _ => said,
+    }
+}
+
+/// The same, of an endpoint that has not shown yet that it is a node's client port.
+pub(crate) fn what_came_first(status: &tonic::Status) -> String {
+    let said = what_came(status);
+    match status.code() {
+        // With words of its own a node says so; this is another service, or no gRPC at all.
+        tonic::Code::Unimplemented | tonic::Code::Internal => format!(
+            "what answers there is no client port of a Hansa node ({said}): name a node's `listen` \
+             address, not that for metrics or peers"
+        ),
+        _ => said,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::args::{AdminCommand, Direction, Global, LinkArgs};
 use crate::connect::endpoint;
-use crate::exit::{Code, Failure, told};
+use crate::exit::{Code, Failure, LINKS, told};
 use crate::output::Output;
 
 /// Runs one command.
@@ -29,8 +29,10 @@ pub(crate) async fn run(global: &Global, command: AdminCommand) -> Result<Code, 
         Direction::Out => LinkDirection::Outbound,
     };
     let (_, url) = endpoint(&admin);
-    let admin = Admin::connect(&url, global.timeout).await?;
-    let links = admin.set_link(&name, state, direction).await?;
+    let failed = |error| Failure::Call(error, LINKS.to_owned());
+    let admin = Admin::connect(&url, global.timeout).await.map_err(failed)?;
+    let changed = admin.set_link(&name, state, direction).await;
+    let links = changed.map_err(failed)?;
     let output = Output::new(global.output);
     let printed = if output.is_json() {
         output.json(&json!({"region": name, "state": done, "links": links}))

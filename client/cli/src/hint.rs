@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use hansa_client::{Applied, Error, ErrorKind};
 
+use crate::exit::LINKS;
+
 /// How this program is called here: `hansa` when that is what a shell finds, the form with cargo in
 /// the repository it was built in, else the path it was called by.
 pub(crate) fn invocation() -> String {
@@ -49,8 +51,13 @@ fn quoted(word: &str) -> String {
 }
 
 /// What to do after an error, in one line.
-pub(crate) fn next_step(error: &Error) -> String {
+/// `doing` is what was being done, as in [`Failure::Call`](crate::exit::Failure::Call).
+pub(crate) fn next_step(error: &Error, doing: &str) -> String {
     let hansa = invocation();
+    if error.applied() == Applied::Maybe && doing == LINKS {
+        return "repeat it at the address the demo printed: to cut or heal twice does no harm"
+            .to_owned();
+    }
     if error.applied() == Applied::Maybe {
         return format!("read the key (`{hansa} kv get ...`), then decide whether to repeat");
     }
@@ -75,7 +82,12 @@ pub(crate) fn next_step(error: &Error) -> String {
             "the session is another cluster's: name another --session file, or delete this one"
                 .to_owned()
         }
-        ("NOT_AVAILABLE", _) => "only `demo` serves this: give its address with --admin".to_owned(),
+        ("NOT_SERVED", _) => {
+            "ask where it is served: nodes with --endpoint, a demo's links with --admin".to_owned()
+        }
+        (_, ErrorKind::Unreachable) if doing == LINKS => {
+            format!("start a `{hansa} demo`, or name its address with --admin or HANSA_DEMO_ADMIN")
+        }
         (_, ErrorKind::Unreachable) => format!(
             "start a cluster (`{hansa} demo`), or name its addresses with --endpoint or HANSA_ENDPOINTS"
         ),

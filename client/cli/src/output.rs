@@ -161,7 +161,7 @@ fn failure_json(failure: &Failure) -> Json {
 /// What to do next, where there is more to it than correcting the command.
 fn next(failure: &Failure) -> Option<String> {
     let step = match failure.cause() {
-        Failure::Call(error, _) => Some(next_step(error)),
+        Failure::Call(error, doing) => Some(next_step(error, doing)),
         Failure::Afterwards(_) => {
             Some("do not repeat it: it was done, and only this failed".to_owned())
         }

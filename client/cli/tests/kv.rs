@@ -630,3 +630,21 @@ fn a_reader_that_leaves_is_no_failure() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((code(&output), err(&output)), (0, ""));
 }
+
+#[test]
+fn an_address_that_is_no_node_is_named_with_what_to_do() {
+    let world = World::new();
+    let url = "http://127.0.0.1:1";
+    let get = ["kv", "get", "profiles", "k", "--endpoint", url];
+    let unreached = world.command(&get).env_remove("HANSA_REGION").output();
+    let unreached = unreached.unwrap();
+    assert!(err(&unreached).contains(&format!("UNREACHABLE: {url}: ")));
+    assert!(
+        err(&unreached).contains("--endpoint"),
+        "{}",
+        err(&unreached)
+    );
+    let cut = world.run(&["admin", "cut", "us-east", "--admin", url]);
+    assert_eq!(code(&cut), 5, "{}", err(&cut));
+    assert!(err(&cut).contains("--admin"), "{}", err(&cut));
+}
