@@ -50,7 +50,7 @@ pub(crate) struct Global {
         default_value = ENDPOINTS_DEFAULT
     )]
     pub(crate) endpoints: Vec<String>,
-    /// Go on with the session stored in this file and store it again; made if missing
+    /// Go on with the session stored in this file and store it again; made if missing, not if empty
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) session: Option<PathBuf>,
     /// Output format; else a table on a terminal and plain text otherwise

@@ -50,6 +50,10 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
+/// What it means to delete a session's file. The data is not the file's.
+const ANEW: &str = "to begin a new session: no data is lost, but the new one is not promised to \
+                    see what the old one saw and wrote";
+
 /// What to do after an error, in one line.
 /// `doing` is what was being done, as in [`Failure::Call`](crate::exit::Failure::Call).
 pub(crate) fn next_step(error: &Error, doing: &str) -> String {
@@ -81,6 +85,10 @@ pub(crate) fn next_step(error: &Error, doing: &str) -> String {
         ("SESSION_TOKEN_OTHER_CLUSTER", _) => {
             "the session is another cluster's: name another --session file, or delete this one"
                 .to_owned()
+        }
+        ("SESSION_TOKEN_MALFORMED", _) => format!("delete the --session file {ANEW}"),
+        ("SESSION_TOKEN_NEWER", _) => {
+            format!("use the newer version, or delete the --session file {ANEW}")
         }
         ("NOT_SERVED", _) => {
             "ask where it is served: nodes with --endpoint, a demo's links with --admin".to_owned()

@@ -326,11 +326,30 @@ fn a_session_goes_on_in_a_file_and_never_reuses_a_number() {
     let (lost, next) = (seen[3].request_id.unwrap(), seen[4].request_id.unwrap());
     assert_eq!(lost.0, next.0);
     assert!(next.1 > lost.1);
+}
 
-    fs::write(world.folder.path().join("s"), "hansa1.AAAA").unwrap();
-    let damaged = world.run(&put);
-    assert_eq!(code(&damaged), 2);
-    assert!(err(&damaged).contains("damaged"), "{}", err(&damaged));
+#[test]
+fn a_session_file_that_can_not_be_used_names_the_reason_and_is_left_alone() {
+    let world = World::new();
+    let file = world.folder.path().join("s");
+    let put = ["kv", "put", "profiles", "k", "v", "--session", "s"];
+    for (content, reason) in [
+        (&b"hansa1.AAAA"[..], "SESSION_TOKEN_MALFORMED"),
+        (b"", "SESSION_TOKEN_MALFORMED"),
+        (b"\xff\xfe", "SESSION_TOKEN_MALFORMED"),
+        (b"hansa2.AAAA", "SESSION_TOKEN_NEWER"),
+    ] {
+        fs::write(&file, content).unwrap();
+        let refused = world.run(&put);
+        assert_eq!(code(&refused), 2, "{}", err(&refused));
+        for part in [reason, "delete the --session file", "no data is lost"] {
+            assert!(err(&refused).contains(part), "{}", err(&refused));
+        }
+        assert_eq!(fs::read(&file).unwrap(), content);
+    }
+    assert_eq!(world.cluster.executed(), 0);
+    fs::remove_file(&file).unwrap();
+    assert_eq!(code(&world.run(&put)), 0);
 }
 
 #[test]
