@@ -1,4 +1,4 @@
-//! From global options to a client, and to the session of a file.
+//! From the options of `kv` to a client, and to the session of a file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hansa_client::{Client, Session};
 
-use crate::args::Global;
+use crate::args::KvOptions;
 use crate::exit::Failure;
 
 /// Request numbers left out in the stored session while a command runs: if it is killed, none of the
@@ -31,18 +31,18 @@ pub(crate) fn endpoint(text: &str) -> (Option<String>, String) {
     (region, url)
 }
 
-/// A client as the global options ask for it.
-pub(crate) async fn client(global: &Global) -> Result<Client, Failure> {
+/// A client as the options ask for it.
+pub(crate) async fn client(options: &KvOptions) -> Result<Client, Failure> {
     let mut builder = Client::builder()
-        .deadline(global.timeout)
-        .connect_timeout(global.timeout.min(Duration::from_secs(2)));
-    if let Some(region) = &global.region {
+        .deadline(options.reach.patience.timeout)
+        .connect_timeout(options.reach.patience.timeout.min(Duration::from_secs(2)));
+    if let Some(region) = &options.region {
         builder = builder.region(region);
     }
-    if global.stay {
+    if options.stay {
         builder = builder.stay_in_region();
     }
-    for text in &global.endpoints {
+    for text in &options.reach.endpoints {
         builder = match endpoint(text) {
             (Some(region), url) => builder.endpoint(region, url),
             (None, url) => builder.endpoint_anywhere(url),

@@ -11,7 +11,7 @@ use std::io::Read as _;
 
 use hansa_client::{Bytes, Call, Client, Key};
 
-use crate::args::{Global, KeyArgs, KvCommand, ValueArgs};
+use crate::args::{KeyArgs, KvCommand, KvOptions, ValueArgs};
 use crate::connect::{StoredSession, client};
 use crate::exit::{Code, Failure};
 use crate::output::Output;
@@ -19,7 +19,7 @@ use crate::text::Encoding;
 
 /// What every command here works with.
 pub(crate) struct Work<'a> {
-    pub(crate) global: &'a Global,
+    pub(crate) options: &'a KvOptions,
     pub(crate) output: Output,
     pub(crate) encoding: Encoding,
     pub(crate) client: Client,
@@ -40,16 +40,16 @@ macro_rules! call {
 pub(crate) use call;
 
 /// Runs one command.
-pub(crate) async fn run(global: &Global, command: KvCommand) -> Result<Code, Failure> {
-    let client = client(global).await?;
-    let stored = match &global.session {
+pub(crate) async fn run(options: &KvOptions, command: KvCommand) -> Result<Code, Failure> {
+    let client = client(options).await?;
+    let stored = match &options.session {
         Some(path) => Some(StoredSession::open(&client, path).await?),
         None => None,
     };
     let work = Work {
-        global,
-        output: Output::new(global.output),
-        encoding: global.encoding(),
+        options,
+        output: Output::new(options.printing.format),
+        encoding: options.encoding(),
         client,
         stored,
     };
@@ -130,7 +130,7 @@ impl Work<'_> {
     }
 
     pub(crate) fn at_level<R>(&self, call: Call<R>) -> Call<R> {
-        match self.global.level {
+        match self.options.level {
             Some(level) => call.level(level),
             None => call,
         }

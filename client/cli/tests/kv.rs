@@ -139,7 +139,7 @@ fn bytes_stay_what_they_are() {
     fs::write(&file, value).unwrap();
     world.run(&["kv", "put", "profiles", "f", "--file", "value"]);
     assert_eq!(world.run(&["kv", "get", "profiles", "f"]).stdout, value);
-    world.run(&["--hex", "kv", "put", "profiles", "00ff", "0aff"]);
+    world.run(&["kv", "--hex", "put", "profiles", "00ff", "0aff"]);
     assert_eq!(
         out(&world.run(&["kv", "get", "profiles", "00ff", "--hex"])),
         "0aff"

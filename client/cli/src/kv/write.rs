@@ -86,7 +86,7 @@ pub(super) async fn remove(work: &Work<'_>, args: ElementArgs) -> Result<Code, F
 
 /// A counter's new value, else the row's new version.
 fn done(work: &Work<'_>, written: &Written) -> Result<Code, Failure> {
-    work.output.explain(work.global.explain, &written.receipt);
+    work.output.explain(work.options.explain, &written.receipt);
     let printed = if work.output.is_json() {
         work.output.json(&json!({
             "etag": written.etag.to_string(),
