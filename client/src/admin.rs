@@ -133,7 +133,9 @@ fn refusal(url: &str, status: &Status, lost: Applied) -> Error {
         };
         let retry = status.get_details_retry_info();
         let kind = ErrorKind::of_refusal(code, &info.reason, applied);
+        let field = info.metadata.get("field").cloned();
         return Error::new(kind, applied, info.reason, status.message())
+            .with_field(field.unwrap_or_default())
             .with_retry_after(retry.and_then(|info| info.retry_delay));
     }
     let (reason, applied) = match status.code() {

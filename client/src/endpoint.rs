@@ -233,6 +233,7 @@ pub(crate) fn channel(
             Error::invalid(format!(
                 "`{url}` is no endpoint: write it as http://host:port"
             ))
+            .with_field("endpoint")
         })?;
     Ok(endpoint
         .connect_timeout(connect_timeout)
@@ -244,5 +245,5 @@ pub(crate) fn channel(
 }
 
 fn wrong_endpoint(message: String) -> Error {
-    Error::new(ErrorKind::Invalid, Applied::No, "WRONG_ENDPOINT", message)
+    Error::new(ErrorKind::Invalid, Applied::No, "WRONG_ENDPOINT", message).with_field("endpoint")
 }

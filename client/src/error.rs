@@ -109,6 +109,7 @@ struct Details {
     applied: Applied,
     reason: String,
     message: String,
+    field: String,
     etag: Etag,
     session_token: Bytes,
     retry_after: Option<Duration>,
@@ -129,6 +130,7 @@ impl Error {
             applied,
             reason: reason.into(),
             message: message.into(),
+            field: String::new(),
             etag: Etag::default(),
             session_token: Bytes::new(),
             retry_after: None,
@@ -145,6 +147,11 @@ impl Error {
     /// Nothing was sent, because nobody answered.
     pub(crate) fn unreachable(message: impl Into<String>) -> Error {
         Error::new(ErrorKind::Unreachable, Applied::No, "UNREACHABLE", message)
+    }
+
+    pub(crate) fn with_field(mut self, field: impl Into<String>) -> Error {
+        self.0.field = field.into();
+        self
     }
 
     pub(crate) fn with_etag(mut self, etag: Etag) -> Error {
@@ -218,6 +225,12 @@ impl Error {
     /// What was wrong and what to do, for people.
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// What is at fault, where somebody knows: a field of the request as in `kv.proto` (`value`,
+    /// `options.ack_regions`), or a setting of the client (`endpoint`, `region`); else empty.
+    pub fn field(&self) -> &str {
+        &self.0.field
     }
 
     /// For [`ErrorKind::Conflict`]: the row's version at that moment; `None` when it was never written.

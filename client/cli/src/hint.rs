@@ -100,7 +100,13 @@ pub(crate) fn next_step(error: &Error, doing: &str) -> String {
             "start a cluster (`{hansa} demo`), or name its addresses with --endpoint or HANSA_ENDPOINTS"
         ),
         (_, ErrorKind::Conflict) => "read the row again and repeat with its new etag".to_owned(),
-        (_, ErrorKind::Invalid) => "correct the command".to_owned(),
+        ("OVERFLOW", _) => {
+            "add less: the amount, BY, would take the counter out of 64 bits".to_owned()
+        }
+        (_, ErrorKind::Invalid) => match option_of(error.field(), doing) {
+            Some(option) => format!("correct {option}"),
+            None => "correct what the message names".to_owned(),
+        },
         (_, ErrorKind::Denied) => "ask for the right to do this".to_owned(),
         (_, ErrorKind::Overloaded | ErrorKind::Unavailable) => format!("retry{after}"),
         (_, ErrorKind::Corrupt) => {
@@ -108,6 +114,29 @@ pub(crate) fn next_step(error: &Error, doing: &str) -> String {
         }
         _ => "report it".to_owned(),
     }
+}
+
+/// What sets a field of a request or a setting of the client on the command line.
+fn option_of(field: &str, doing: &str) -> Option<&'static str> {
+    Some(match field {
+        "keyspace" => "the argument KEYSPACE",
+        "key" | "sort" => "the argument KEY, or --sort",
+        "value" => "the value: VALUE or --file",
+        "element" => "the argument ELEMENT",
+        "change" => "the amount: BY",
+        "sort_prefix" => "--prefix",
+        "page_size" => "--limit",
+        "expect" | "expect_etag" => "the condition: --if-etag, --if-value or --if-absent",
+        "options.level" => "--level, or HANSA_LEVEL",
+        "options.ack_regions" => "--ack-regions",
+        "options.deadline_ms" => "--timeout, or HANSA_TIMEOUT",
+        "options.session_token" => "--session",
+        "endpoint" if doing == LINKS => "--admin, or HANSA_DEMO_ADMIN",
+        "endpoint" => "--endpoint, or HANSA_ENDPOINTS",
+        "region" if doing == LINKS => "the argument NAME, a region",
+        "region" => "--region, or HANSA_REGION",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod output;
 mod serve;
 mod status;
 mod text;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -24,8 +25,10 @@ use crate::args::{Cli, Command};
 use crate::exit::{Code, Failure};
 
 fn main() -> ExitCode {
-    // Usage errors end the process here with code 2, help and version with 0.
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage::end(&error),
+    };
     let output = output::Output::new(cli.command.format());
     let result = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()

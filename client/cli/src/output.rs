@@ -109,6 +109,15 @@ impl Output {
         };
     }
 
+    /// The same of a list: its rows in lines of their own leave no place for the receipt.
+    pub(crate) fn explain_list(self, wanted: bool, of_all: &Receipt) {
+        if wanted && self.style == Style::Jsonl {
+            let line = json!({"receipt": receipt(of_all)});
+            let _ = writeln!(io::stderr().lock(), "{line}");
+        }
+        self.explain(wanted, of_all);
+    }
+
     /// What a reply cost and is worth, on standard error.
     pub(crate) fn explain(self, wanted: bool, receipt: &Receipt) {
         // In JSON the receipt is part of the reply.
@@ -120,6 +129,7 @@ impl Output {
     }
 }
 
+/// `{"error":{..}}`: kind, reason, message, applied and exit_code always, all else where there is any.
 fn failure_json(failure: &Failure) -> Json {
     let (kind, reason) = match failure.cause() {
         Failure::Call(error, _) => (error.kind().name(), error.reason()),
@@ -138,6 +148,7 @@ fn failure_json(failure: &Failure) -> Json {
     if let Failure::Call(error, doing) = failure.cause() {
         shown["message"] = error.message().into();
         shown["doing"] = doing.as_str().into();
+        shown["field"] = error.field().into();
         shown["etag"] = error.etag().map(ToString::to_string).into();
         let after = error.retry_after().map(|time| time.as_millis() as u64);
         shown["retry_after_ms"] = after.into();
@@ -154,6 +165,10 @@ fn failure_json(failure: &Failure) -> Json {
     }
     if let Failure::Unstored(_, what) = failure {
         shown["besides"] = what.as_str().into();
+    }
+    // What is not known or not the case has no field.
+    if let Some(fields) = shown.as_object_mut() {
+        fields.retain(|_, value| !value.is_null() && value.as_str() != Some(""));
     }
     json!({"error": shown})
 }

@@ -667,3 +667,75 @@ fn an_address_that_is_no_node_is_named_with_what_to_do() {
     assert_eq!(code(&cut), 5, "{}", err(&cut));
     assert!(err(&cut).contains("--admin"), "{}", err(&cut));
 }
+
+#[test]
+fn the_next_step_names_the_option_at_fault() {
+    let world = World::new();
+    for (arguments, option) in [
+        (&["--endpoint", "ftp://x"][..], "correct --endpoint"),
+        (&["--region", "mars"], "correct --region"),
+    ] {
+        let refused = world.run(&[&["kv", "get", "profiles", "k"], arguments].concat());
+        assert!(err(&refused).contains(option), "{}", err(&refused));
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_pointed_at_their_options() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let world = World::new();
+    let mut command = world.command(&["kv", "put", "profiles"]);
+    command.args([std::ffi::OsStr::from_bytes(b"\xff"), "v".as_ref()]);
+    let refused = command.output().unwrap();
+    assert_eq!(code(&refused), 2);
+    for part in ["--hex", "--base64", "--file"] {
+        assert!(err(&refused).contains(part), "{}", err(&refused));
+    }
+}
+
+#[test]
+fn json_has_one_shape_for_every_error_and_no_empty_fields() {
+    let world = World::new();
+    for (arguments, reason, status) in [
+        (&["kv", "get", "profiles"][..], "USAGE", 2),
+        (&["kv", "put", "profiles", "xyz", "v", "--hex"], "USAGE", 2),
+        (&["kv", "get", "nowhere", "k"], "UNKNOWN_KEYSPACE", 3),
+        (
+            &["kv", "get", "p", "k", "--endpoint", "http://127.0.0.1:1"],
+            "UNREACHABLE",
+            5,
+        ),
+    ] {
+        for format in ["json", "jsonl"] {
+            let failed = world.run(&[arguments, &["-o", format]].concat());
+            assert_eq!((code(&failed), out(&failed)), (status, ""));
+            assert_eq!(err(&failed).lines().count(), 1, "{}", err(&failed));
+            let error = &json(err(&failed))["error"];
+            assert_eq!(
+                (&error["reason"], &error["exit_code"]),
+                (&reason.into(), &status.into())
+            );
+            for field in ["kind", "message", "applied"] {
+                assert!(error[field].is_string(), "{field} in {error}");
+            }
+            assert!(
+                error
+                    .as_object()
+                    .unwrap()
+                    .values()
+                    .all(|value| !value.is_null()),
+                "{error}"
+            );
+        }
+    }
+    let put = world.run(&["kv", "put", "profiles", "k", "v", "-o", "json"]);
+    assert!(!out(&put).contains("total"), "{}", out(&put));
+    let scan = ["kv", "scan", "profiles", "-o", "jsonl"];
+    assert_eq!(err(&world.run(&scan)), "");
+    let explained = world.run(&[&scan[..], &["--explain"]].concat());
+    assert!(
+        json(err(&explained))["receipt"]["level"].is_string(),
+        "{}",
+        err(&explained)
+    );
+}
