@@ -433,6 +433,7 @@ Examples:
   hansa status
   hansa status --endpoint http://127.0.0.1:7101 -o json
 
+Piped, it prints a head and one line per endpoint, fields separated by tabs; -o json has the peers, too.
 Ends with 0 when every endpoint answers, else with 5.")]
 pub(crate) struct StatusArgs {
     /// Show the topology's keyspaces instead

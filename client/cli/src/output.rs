@@ -86,6 +86,18 @@ impl Output {
         bytes(text.as_bytes())
     }
 
+    /// Rows with a head in every style: their columns may become more.
+    pub(crate) fn rows_under_head(
+        self,
+        head: &[&str],
+        rows: &[Vec<String>],
+    ) -> Result<(), Failure> {
+        if self.style == Style::Plain {
+            bytes((head.join("\t") + "\n").as_bytes())?;
+        }
+        self.rows(head, rows)
+    }
+
     /// One value: as it is for a program, with a line end for people.
     pub(crate) fn value(self, shown: &[u8]) -> Result<(), Failure> {
         bytes(shown)?;

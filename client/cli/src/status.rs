@@ -55,7 +55,7 @@ fn print(output: Output, answers: &[Answer]) -> Result<(), Failure> {
                 "endpoint", "node", "region", "standing", "serves", "start", "open",
             ];
             let nodes: Vec<_> = answers.iter().map(node_row).collect();
-            output.rows(&head, &nodes)?;
+            output.rows_under_head(&head, &nodes)?;
             if output.style == Style::Table {
                 output.value(b"\n")?;
                 let head = [
@@ -233,5 +233,5 @@ fn print_keyspaces(output: Output, keyspaces: &[KeyspaceInfo]) -> Result<(), Fai
     let head = [
         "keyspace", "type", "level", "mixing", "replicas", "shards", "regions",
     ];
-    output.rows(&head, &keyspaces.iter().map(row).collect::<Vec<_>>())
+    output.rows_under_head(&head, &keyspaces.iter().map(row).collect::<Vec<_>>())
 }

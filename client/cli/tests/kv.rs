@@ -460,7 +460,7 @@ fn an_import_stops_at_the_first_wrong_line_and_says_what_was_applied() {
     let stopped = world.fed(&["kv", "import", "-"], input.as_bytes());
     assert_eq!(code(&stopped), 6, "{}", err(&stopped));
     for part in [
-        "line 3",
+        "standard input, line 3: ",
         "applied: partly",
         "1 applied, 1 not applied (line 3), read up to line 3",
     ] {
@@ -616,7 +616,8 @@ fn status_and_links_are_asked_of_the_nodes() {
     let status = world.run(&["status"]);
     assert_eq!(code(&status), 0, "{}", err(&status));
     assert!(
-        out(&status).contains("us-east-1\tus-east\tvoting"),
+        out(&status).starts_with("endpoint\tnode\tregion\tstanding\t")
+            && out(&status).contains("us-east-1\tus-east\tvoting"),
         "{}",
         out(&status)
     );
