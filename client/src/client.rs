@@ -213,9 +213,10 @@ impl Builder {
 
     fn check(&self) -> Result<(), Error> {
         if self.endpoints.is_empty() {
-            return Err(Error::invalid(
-                "the client has no endpoint: name at least one",
-            ));
+            return Err(
+                Error::invalid("the client has no endpoint: name at least one")
+                    .with_field("endpoint"),
+            );
         }
         if self.connect_timeout.is_zero() || self.deadline.is_zero() || self.deadline > DEADLINE_MAX
         {
@@ -225,7 +226,9 @@ impl Builder {
         }
         let Some(home) = &self.home else {
             return match self.stays_home {
-                true => Err(Error::invalid("to stay in the home region, name it")),
+                true => {
+                    Err(Error::invalid("to stay in the home region, name it").with_field("region"))
+                }
                 false => Ok(()),
             };
         };
@@ -241,7 +244,8 @@ impl Builder {
         Err(Error::invalid(format!(
             "no endpoint is in the home region `{home}`; the endpoints are in {}",
             regions.join(", ")
-        )))
+        ))
+        .with_field("region"))
     }
 }
 

@@ -130,8 +130,9 @@ impl Endpoint {
             return Err(error.clone());
         }
         let result = match timeout(self.connect_timeout, Stream::open(&self.channel)).await {
-            Ok(opened) => opened.and_then(|stream| self.check(stream)),
-            Err(_) => Err(self.unreachable("no answer within the connect timeout")),
+            Ok(Ok(stream)) => self.check(stream),
+            Ok(Err(error)) => Err(self.unreachable(error.message())),
+            Err(_) => Err(self.unreachable("no node's greeting within the connect timeout")),
         };
         match result {
             Ok(stream) => {
@@ -232,6 +233,7 @@ pub(crate) fn channel(
             Error::invalid(format!(
                 "`{url}` is no endpoint: write it as http://host:port"
             ))
+            .with_field("endpoint")
         })?;
     Ok(endpoint
         .connect_timeout(connect_timeout)
@@ -243,5 +245,5 @@ pub(crate) fn channel(
 }
 
 fn wrong_endpoint(message: String) -> Error {
-    Error::new(ErrorKind::Invalid, Applied::No, "WRONG_ENDPOINT", message)
+    Error::new(ErrorKind::Invalid, Applied::No, "WRONG_ENDPOINT", message).with_field("endpoint")
 }

@@ -109,6 +109,7 @@ struct Details {
     applied: Applied,
     reason: String,
     message: String,
+    field: String,
     etag: Etag,
     session_token: Bytes,
     retry_after: Option<Duration>,
@@ -129,6 +130,7 @@ impl Error {
             applied,
             reason: reason.into(),
             message: message.into(),
+            field: String::new(),
             etag: Etag::default(),
             session_token: Bytes::new(),
             retry_after: None,
@@ -145,6 +147,11 @@ impl Error {
     /// Nothing was sent, because nobody answered.
     pub(crate) fn unreachable(message: impl Into<String>) -> Error {
         Error::new(ErrorKind::Unreachable, Applied::No, "UNREACHABLE", message)
+    }
+
+    pub(crate) fn with_field(mut self, field: impl Into<String>) -> Error {
+        self.0.field = field.into();
+        self
     }
 
     pub(crate) fn with_etag(mut self, etag: Etag) -> Error {
@@ -220,6 +227,12 @@ impl Error {
         &self.0.message
     }
 
+    /// What is at fault, where somebody knows: a field of the request as in `kv.proto` (`value`,
+    /// `options.ack_regions`), or a setting of the client (`endpoint`, `region`); else empty.
+    pub fn field(&self) -> &str {
+        &self.0.field
+    }
+
     /// For [`ErrorKind::Conflict`]: the row's version at that moment; `None` when it was never written.
     pub fn etag(&self) -> Option<&Etag> {
         (!self.0.etag.is_empty()).then_some(&self.0.etag)
@@ -268,6 +281,32 @@ pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+/// What a status says, with all its causes; never empty.
+pub(crate) fn what_came(status: &tonic::Status) -> String {
+    use std::error::Error as _;
+    let said = match status.source() {
+        Some(source) => with_sources(source),
+        None => status.message().to_owned(),
+    };
+    match said.as_str() {
+        "" => format!("it answered {:?} without words", status.code()),
+        _ => said,
+    }
+}
+
+/// The same, of an endpoint that has not shown yet that it is a node's client port.
+pub(crate) fn what_came_first(status: &tonic::Status) -> String {
+    let said = what_came(status);
+    match status.code() {
+        // With words of its own a node says so; this is another service, or no gRPC at all.
+        tonic::Code::Unimplemented | tonic::Code::Internal => format!(
+            "what answers there is no client port of a Hansa node ({said}): name a node's `listen` \
+             address, not that for metrics or peers"
+        ),
+        _ => said,
+    }
 }
 
 #[cfg(test)]

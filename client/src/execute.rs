@@ -1,7 +1,8 @@
 //! One call, from its first attempt to its last.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -53,6 +54,8 @@ pub(crate) struct Progress {
     sent: AtomicBool,
     /// An earlier call of the session is still under way.
     pub(crate) queued: AtomicBool,
+    /// What came of the last attempt at each endpoint that could not be reached, by its number.
+    unreached: Mutex<BTreeMap<usize, String>>,
 }
 
 impl Progress {
@@ -62,6 +65,26 @@ impl Progress {
             true => error.after_unknown(),
             false => error,
         }
+    }
+
+    fn not_reached(&self, index: usize, error: &Error) {
+        if error.kind() == ErrorKind::Unreachable {
+            let mut unreached = self
+                .unreached
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            unreached.insert(index, error.message().to_owned());
+        }
+    }
+
+    /// What was tried and what came of it; empty when no attempt ended.
+    fn tried(&self) -> String {
+        let unreached = self
+            .unreached
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let all: Vec<&str> = unreached.values().map(String::as_str).collect();
+        all.join("; ")
     }
 
     /// The error of a call that its deadline ended.
@@ -87,8 +110,11 @@ impl Progress {
                  after the other; allow more time or use another session",
             )
         } else {
-            return Error::unreachable("no endpoint could be reached before the deadline")
-                .at("", attempts);
+            let message = match self.tried() {
+                tried if tried.is_empty() => "no endpoint answered before the deadline".to_owned(),
+                tried => format!("no endpoint could be reached before the deadline: {tried}"),
+            };
+            return Error::unreachable(message).at("", attempts);
         };
         Error::new(kind, applied, "DEADLINE_EXCEEDED", message).at("", attempts)
     }
@@ -142,6 +168,7 @@ pub(crate) async fn execute(
             Ok(reply) => return Ok(reply),
             Err(failed) => failed,
         };
+        progress.not_reached(index, &error);
         let unknown = progress.unknown.load(Ordering::Relaxed);
         let error = progress.of_call(error.at(&endpoint.url, attempt));
         place = next(plan.safety, ended, unknown);
@@ -153,7 +180,12 @@ pub(crate) async fn execute(
             "attempt failed"
         );
         if place == Next::GiveUp || !journey.goes_on(place, unknown) {
-            return Err(error);
+            return Err(match error.kind() {
+                ErrorKind::Unreachable => {
+                    Error::unreachable(progress.tried()).at(&endpoint.url, attempt)
+                }
+                _ => error,
+            });
         }
         if ended == Ended::RefusedNow && journey.stays(error.retry_after()) {
             journey.tried.remove(&index);

@@ -4,7 +4,6 @@
 //! breaks; then every open call is told so, and the endpoint makes a new one for the next call.
 
 use std::collections::HashMap;
-use std::error::Error as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use crate::error::{Error, with_sources};
+use crate::error::{Error, what_came, what_came_first, with_sources};
 
 /// Requests handed to the transport and not yet written: enough to fill a packet.
 const OUTBOX_REQUESTS: usize = 64;
@@ -70,7 +69,7 @@ impl Stream {
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let asked = Instant::now();
         let (requests, outbox) = mpsc::channel(OUTBOX_REQUESTS);
-        let refused = |status: Status| Error::unreachable(describe(&status));
+        let refused = |status: Status| Error::unreachable(what_came_first(&status));
         let replies = client
             .pipe(ReceiverStream::new(outbox))
             .await
@@ -83,7 +82,7 @@ impl Stream {
             }) => hello,
             _ => {
                 return Err(Error::unreachable(
-                    "the peer did not greet: it is no Hansa node",
+                    "what answers there did not greet: it is no client port of a Hansa node",
                 ));
             }
         };
@@ -173,17 +172,10 @@ async fn receive(
                 }
             }
             Ok(None) => break "the server closed it".to_owned(),
-            Err(status) => break describe(&status),
+            Err(status) => break what_came(&status),
         }
     };
     tracing::debug!(why, "stream ended");
     *broken.lock().unwrap_or_else(PoisonError::into_inner) = why;
     *waiting.lock() = None;
-}
-
-fn describe(status: &Status) -> String {
-    match status.source() {
-        Some(source) => with_sources(source),
-        None => status.message().to_owned(),
-    }
 }

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::error::Error;
+use crate::error::{Applied, Error, ErrorKind};
 use crate::request_ids::Lane;
 
 const PREFIX: &str = "hansa1.";
@@ -40,12 +40,24 @@ impl Portable {
     }
 
     pub(crate) fn read(text: &str) -> Result<Portable, Error> {
+        let refused =
+            |reason, message: String| Error::new(ErrorKind::Invalid, Applied::No, reason, message);
         let Some(body) = text.trim().strip_prefix(PREFIX) else {
-            return Err(Error::invalid(
-                "not a session of this version: an exported session starts with `hansa1.`",
-            ));
+            return Err(match newer(text.trim()) {
+                Some(version) => refused(
+                    "SESSION_TOKEN_NEWER",
+                    format!("the exported session has format {version}, and this version reads 1"),
+                ),
+                None => refused(
+                    "SESSION_TOKEN_MALFORMED",
+                    "no exported session, or a damaged one: it starts with `hansa1.`".to_owned(),
+                ),
+            });
         };
-        let damaged = || Error::invalid("the exported session is damaged or was cut off");
+        let damaged = || {
+            let message = "the exported session is damaged or was cut off";
+            refused("SESSION_TOKEN_MALFORMED", message.to_owned())
+        };
         let mut body = Bytes::from(URL_SAFE_NO_PAD.decode(body).map_err(|_| damaged())?);
         let lengths = FIXED_BYTES + CHECK_BYTES..=FIXED_BYTES + TOKEN_BYTES_MAX + CHECK_BYTES;
         if !lengths.contains(&body.len()) {
@@ -66,6 +78,13 @@ impl Portable {
             token: body,
         })
     }
+}
+
+/// The format of a text that starts as a later version's would: `hansa2.`.
+fn newer(text: &str) -> Option<u32> {
+    let (version, _) = text.strip_prefix("hansa")?.split_once('.')?;
+    let version = version.parse().ok()?;
+    (version > 1).then_some(version)
 }
 
 /// FNV-1a, 32 bits (Fowler, Noll, Vo).
@@ -110,6 +129,15 @@ mod tests {
             );
             assert!(Portable::read(&text[..at]).is_err(), "cut at {at}");
         }
-        assert!(Portable::read("hansa2.AAAA").is_err());
+        for (text, reason) in [
+            ("hansa2.AAAA", "SESSION_TOKEN_NEWER"),
+            ("hansa1.AAAA", "SESSION_TOKEN_MALFORMED"),
+            ("hansa0.AAAA", "SESSION_TOKEN_MALFORMED"),
+            ("hansa", "SESSION_TOKEN_MALFORMED"),
+            ("", "SESSION_TOKEN_MALFORMED"),
+        ] {
+            let error = Portable::read(text).unwrap_err();
+            assert_eq!((error.reason(), error.kind()), (reason, ErrorKind::Invalid));
+        }
     }
 }

@@ -116,7 +116,8 @@ impl Client {
     /// Goes on with an [exported](Session::export) session.
     ///
     /// # Errors
-    /// When the string is damaged or of a newer version. A server refuses a session of another
+    /// When the string is damaged (`SESSION_TOKEN_MALFORMED`) or of a newer version
+    /// (`SESSION_TOKEN_NEWER`). A server refuses a session of another
     /// cluster.
     pub fn resume(&self, exported: &str) -> Result<Session, Error> {
         let Portable {

@@ -108,6 +108,7 @@ pub(crate) fn error(refusal: v1::Error, is_read: bool) -> Error {
         field => format!("{} (field `{field}`)", refusal.message),
     };
     Error::new(kind, applied, refusal.reason, message)
+        .with_field(refusal.field)
         .with_etag(Etag(refusal.etag))
         .with_session_token(refusal.session_token)
         .with_retry_after(hint)

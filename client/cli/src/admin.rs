@@ -4,13 +4,17 @@ use hansa_client::Admin;
 use hansa_client::admin::{LinkDirection, LinkState};
 use serde_json::json;
 
-use crate::args::{AdminCommand, Direction, Global, LinkArgs};
+use crate::args::{AdminCommand, Direction, LinkArgs, Patience, Printing};
 use crate::connect::endpoint;
-use crate::exit::{Code, Failure, told};
+use crate::exit::{Code, Failure, LINKS, told};
 use crate::output::Output;
 
 /// Runs one command.
-pub(crate) async fn run(global: &Global, command: AdminCommand) -> Result<Code, Failure> {
+pub(crate) async fn run(
+    printing: Printing,
+    patience: Patience,
+    command: AdminCommand,
+) -> Result<Code, Failure> {
     let (
         state,
         done,
@@ -29,9 +33,13 @@ pub(crate) async fn run(global: &Global, command: AdminCommand) -> Result<Code, 
         Direction::Out => LinkDirection::Outbound,
     };
     let (_, url) = endpoint(&admin);
-    let admin = Admin::connect(&url, global.timeout).await?;
-    let links = admin.set_link(&name, state, direction).await?;
-    let output = Output::new(global.output);
+    let failed = |error| Failure::Call(error, LINKS.to_owned());
+    let admin = Admin::connect(&url, patience.timeout)
+        .await
+        .map_err(failed)?;
+    let changed = admin.set_link(&name, state, direction).await;
+    let links = changed.map_err(failed)?;
+    let output = Output::new(printing.format);
     let printed = if output.is_json() {
         output.json(&json!({"region": name, "state": done, "links": links}))
     } else {

@@ -22,40 +22,21 @@ pub(crate) const DEMO_ADMIN_DEFAULT: &str = "http://127.0.0.1:7100";
 #[derive(Parser, Debug)]
 #[command(name = "hansa", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(crate) struct Cli {
-    #[command(flatten)]
-    pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// Options of every command that talks to a cluster.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Global {
-    /// Consistency level: eventual, session or strong; else the keyspace's default
-    #[arg(long, global = true, value_name = "LEVEL", value_parser = level, env = "HANSA_LEVEL")]
-    pub(crate) level: Option<Consistency>,
-    /// Home region: its endpoints are asked first
-    #[arg(long, global = true, env = "HANSA_REGION")]
-    pub(crate) region: Option<String>,
-    /// Fail rather than ask another region than --region
-    #[arg(long, global = true, requires = "region")]
-    pub(crate) stay: bool,
-    /// Where a node answers; may be repeated
-    #[arg(
-        long = "endpoint",
-        global = true,
-        value_name = "[REGION=]URL",
-        value_delimiter = ',',
-        env = "HANSA_ENDPOINTS",
-        default_value = ENDPOINTS_DEFAULT
-    )]
-    pub(crate) endpoints: Vec<String>,
-    /// Go on with the session stored in this file and store it again; made if missing
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) session: Option<PathBuf>,
+/// How to print; of every command that prints an answer.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Printing {
     /// Output format; else a table on a terminal and plain text otherwise
-    #[arg(short, long, global = true, value_enum)]
-    pub(crate) output: Option<Format>,
+    #[arg(short = 'o', long = "output", id = "output", global = true, value_enum)]
+    pub(crate) format: Option<Format>,
+}
+
+/// How long to wait; of every command that asks a node or a demo.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Patience {
     /// How long a call may take: 500ms, 5s, 1m; at most 60s
     #[arg(
         long,
@@ -66,6 +47,44 @@ pub(crate) struct Global {
         env = "HANSA_TIMEOUT"
     )]
     pub(crate) timeout: Duration,
+}
+
+/// Whom to ask; of every command that asks nodes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Reach {
+    /// Where a node answers; may be repeated
+    #[arg(
+        long = "endpoint",
+        global = true,
+        value_name = "[REGION=]URL",
+        value_delimiter = ',',
+        env = "HANSA_ENDPOINTS",
+        default_value = ENDPOINTS_DEFAULT
+    )]
+    pub(crate) endpoints: Vec<String>,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
+}
+
+/// Options of every `kv` command.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct KvOptions {
+    /// Consistency level: eventual, session or strong; else the keyspace's default
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = level, env = "HANSA_LEVEL")]
+    pub(crate) level: Option<Consistency>,
+    /// Home region: its endpoints are asked first
+    #[arg(long, global = true, env = "HANSA_REGION")]
+    pub(crate) region: Option<String>,
+    /// Fail rather than ask another region than --region
+    #[arg(long, global = true, requires = "region")]
+    pub(crate) stay: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    /// Go on with the session stored in this file and store it again; made if missing, not if empty
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) session: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
     /// Keys and values are hexadecimal digits
     #[arg(long, global = true, conflicts_with = "base64")]
     hex: bool,
@@ -77,7 +96,7 @@ pub(crate) struct Global {
     pub(crate) explain: bool,
 }
 
-impl Global {
+impl KvOptions {
     pub(crate) fn encoding(&self) -> Encoding {
         match (self.hex, self.base64) {
             (true, _) => Encoding::Hex,
@@ -94,16 +113,30 @@ pub(crate) enum Command {
     /// Start three regions on this machine, with WAN latency between them, and show how it goes
     Demo(crate::demo::DemoArgs),
     /// Read and write keys
-    #[command(subcommand)]
-    Kv(KvCommand),
+    Kv {
+        #[command(flatten)]
+        options: KvOptions,
+        #[command(subcommand)]
+        command: KvCommand,
+    },
     /// How the nodes see themselves and each other
     Status(StatusArgs),
     /// Check, show or write a node's settings
-    #[command(subcommand)]
-    Config(ConfigCommand),
+    Config {
+        #[command(flatten)]
+        printing: Printing,
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
     /// Cut or heal a region of a running `demo`
-    #[command(subcommand)]
-    Admin(AdminCommand),
+    Admin {
+        #[command(flatten)]
+        printing: Printing,
+        #[command(flatten)]
+        patience: Patience,
+        #[command(subcommand)]
+        command: AdminCommand,
+    },
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  hansa completions bash > ~/.local/share/bash-completion/completions/hansa"
@@ -112,6 +145,18 @@ pub(crate) enum Command {
         /// Which shell
         shell: Shell,
     },
+}
+
+impl Command {
+    /// The output format that was asked for.
+    pub(crate) fn format(&self) -> Option<Format> {
+        match self {
+            Command::Kv { options, .. } => options.printing.format,
+            Command::Status(args) => args.printing.format,
+            Command::Config { printing, .. } | Command::Admin { printing, .. } => printing.format,
+            Command::Serve(_) | Command::Demo(_) | Command::Completions { .. } => None,
+        }
+    }
 }
 
 /// Settings of a node: flag over environment over file over default.
@@ -388,11 +433,16 @@ Examples:
   hansa status
   hansa status --endpoint http://127.0.0.1:7101 -o json
 
+Piped, it prints a head and one line per endpoint, fields separated by tabs; -o json has the peers, too.
 Ends with 0 when every endpoint answers, else with 5.")]
 pub(crate) struct StatusArgs {
     /// Show the topology's keyspaces instead
     #[arg(long)]
     pub(crate) keyspaces: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
 }
 
 #[derive(Subcommand, Debug)]

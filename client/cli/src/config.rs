@@ -9,7 +9,7 @@ use hansa_node::settings::{
 };
 use serde_json::json;
 
-use crate::args::{ConfigCommand, Global, NodeArgs};
+use crate::args::{ConfigCommand, NodeArgs, Printing};
 use crate::exit::{Code, Failure};
 use crate::hint::invocation;
 use crate::output::{Output, bytes};
@@ -30,8 +30,8 @@ pub(crate) fn load(args: &NodeArgs) -> Result<Loaded, Failure> {
 }
 
 /// Runs one command.
-pub(crate) fn run(global: &Global, command: ConfigCommand) -> Result<Code, Failure> {
-    let output = Output::new(global.output);
+pub(crate) fn run(printing: Printing, command: ConfigCommand) -> Result<Code, Failure> {
+    let output = Output::new(printing.format);
     match command {
         ConfigCommand::Check(args) => {
             let settings = load(&args)?.settings;

@@ -1,4 +1,4 @@
-//! From global options to a client, and to the session of a file.
+//! From the options of `kv` to a client, and to the session of a file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use hansa_client::{Client, Session};
 
-use crate::args::Global;
+use crate::args::KvOptions;
 use crate::exit::Failure;
 
 /// Request numbers left out in the stored session while a command runs: if it is killed, none of the
 /// numbers it used is used again. A session has 2^32 of them.
 const WRITES_AHEAD: u32 = 1 << 20;
+
+/// As much of a session's file as is read, in bytes; an exported session has at most 264.
+const FILE_BYTES_MAX: u64 = 4096;
 
 /// An endpoint as given: its region if named, and its address with a scheme.
 pub(crate) fn endpoint(text: &str) -> (Option<String>, String) {
@@ -28,18 +31,18 @@ pub(crate) fn endpoint(text: &str) -> (Option<String>, String) {
     (region, url)
 }
 
-/// A client as the global options ask for it.
-pub(crate) async fn client(global: &Global) -> Result<Client, Failure> {
+/// A client as the options ask for it.
+pub(crate) async fn client(options: &KvOptions) -> Result<Client, Failure> {
     let mut builder = Client::builder()
-        .deadline(global.timeout)
-        .connect_timeout(global.timeout.min(Duration::from_secs(2)));
-    if let Some(region) = &global.region {
+        .deadline(options.reach.patience.timeout)
+        .connect_timeout(options.reach.patience.timeout.min(Duration::from_secs(2)));
+    if let Some(region) = &options.region {
         builder = builder.region(region);
     }
-    if global.stay {
+    if options.stay {
         builder = builder.stay_in_region();
     }
-    for text in &global.endpoints {
+    for text in &options.reach.endpoints {
         builder = match endpoint(text) {
             (Some(region), url) => builder.endpoint(region, url),
             (None, url) => builder.endpoint_anywhere(url),
@@ -57,24 +60,31 @@ pub(crate) struct StoredSession {
 }
 
 impl StoredSession {
-    /// Goes on with the session in the file, or begins one if the file is missing or empty.
+    /// Goes on with the session in the file, or begins one if the file is missing.
     pub(crate) async fn open(client: &Client, path: &Path) -> Result<StoredSession, Failure> {
         let name = path.display().to_string();
         let failed = |error: io::Error| Failure::local(format!("session {name}: {error}"));
         let mut options = OpenOptions::new();
         // Nobody else may act as this session.
-        options.read(true).write(true).create(true).mode(0o600);
-        let mut file = options.open(path).map_err(failed)?;
+        options.read(true).write(true).mode(0o600);
+        let (file, is_new) = match options.clone().create_new(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                (options.open(path).map_err(failed)?, false)
+            }
+            made => (made.map_err(failed)?, true),
+        };
         file.try_lock().map_err(|_| {
             let advice = "in use by another command: wait for it, or use another file";
             Failure::local(format!("session {name}: {advice}"))
         })?;
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(failed)?;
-        let session = match text.trim() {
-            "" => client.session(),
-            text => client
-                .resume(text)
+        let mut bytes = Vec::new();
+        let mut head = (&file).take(FILE_BYTES_MAX);
+        head.read_to_end(&mut bytes).map_err(failed)?;
+        let session = match is_new {
+            true => client.session(),
+            // Bytes that are no text are no session either: the SDK says so.
+            false => client
+                .resume(&String::from_utf8_lossy(&bytes))
                 .map_err(|error| Failure::Call(error, format!("session {name}")))?,
         };
         let stored = StoredSession {
@@ -82,7 +92,13 @@ impl StoredSession {
             file,
             path: name,
         };
-        stored.store_ahead().await?;
+        if let Err(unstored) = stored.store_ahead().await {
+            if is_new {
+                // An empty file would be refused the next time. If it stays, that says what to do.
+                let _ = std::fs::remove_file(path);
+            }
+            return Err(unstored);
+        }
         Ok(stored)
     }
 
@@ -106,7 +122,7 @@ impl StoredSession {
     }
 
     /// Over the old text, then cut to length: a killed command leaves one of the two, or a text whose
-    /// check does not hold, and never an empty file that would begin a session anew.
+    /// check does not hold, and never an empty file.
     fn write(&self, text: &str) -> io::Result<()> {
         let line = format!("{text}\n");
         self.file.write_all_at(line.as_bytes(), 0)?;

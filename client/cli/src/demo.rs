@@ -58,6 +58,9 @@ Examples:
   hansa demo --smoke --history smoke.jsonl
   hansa demo --bench-strong
 
+A node that ends while the demo runs stays down: the demo says so, names it in the table and prints the
+command that starts it again.
+
 Ports: 7100 takes `hansa admin cut|heal`, clients 7101.. (one per node), metrics 7201.., peers and
 links 7301...
 
@@ -78,7 +81,7 @@ pub(crate) struct DemoArgs {
     /// Keep the data here and go on with it the next time; else in a temporary directory
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// First port; all others follow from it
+    /// First port, at least 1024; all others follow from it
     #[arg(long, value_name = "PORT", default_value_t = BASE_DEFAULT)]
     pub(crate) port_base: u16,
     /// Storage engine: fjall, sled or memory (keeps nothing over a restart; not with --smoke)

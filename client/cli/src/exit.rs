@@ -37,6 +37,9 @@ Exit codes:
   5  no endpoint could be reached, nothing was sent
   6  applied, at least in part, and then the output, the session's file or a line failed";
 
+/// What `hansa admin` is doing.
+pub(crate) const LINKS: &str = "the demo's links";
+
 /// Why a command ends without its result.
 #[derive(Debug)]
 pub(crate) enum Failure {

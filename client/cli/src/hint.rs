@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use hansa_client::{Applied, Error, ErrorKind};
 
+use crate::exit::LINKS;
+
 /// How this program is called here: `hansa` when that is what a shell finds, the form with cargo in
 /// the repository it was built in, else the path it was called by.
 pub(crate) fn invocation() -> String {
@@ -40,7 +42,7 @@ fn repository(program: &Path) -> Option<&Path> {
 }
 
 /// As a shell takes it for one word.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();
@@ -48,9 +50,18 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
+/// What it means to delete a session's file. The data is not the file's.
+const ANEW: &str = "to begin a new session: no data is lost, but the new one is not promised to \
+                    see what the old one saw and wrote";
+
 /// What to do after an error, in one line.
-pub(crate) fn next_step(error: &Error) -> String {
+/// `doing` is what was being done, as in [`Failure::Call`](crate::exit::Failure::Call).
+pub(crate) fn next_step(error: &Error, doing: &str) -> String {
     let hansa = invocation();
+    if error.applied() == Applied::Maybe && doing == LINKS {
+        return "repeat it at the address the demo printed: to cut or heal twice does no harm"
+            .to_owned();
+    }
     if error.applied() == Applied::Maybe {
         return format!("read the key (`{hansa} kv get ...`), then decide whether to repeat");
     }
@@ -75,12 +86,27 @@ pub(crate) fn next_step(error: &Error) -> String {
             "the session is another cluster's: name another --session file, or delete this one"
                 .to_owned()
         }
-        ("NOT_AVAILABLE", _) => "only `demo` serves this: give its address with --admin".to_owned(),
+        ("SESSION_TOKEN_MALFORMED", _) => format!("delete the --session file {ANEW}"),
+        ("SESSION_TOKEN_NEWER", _) => {
+            format!("use the newer version, or delete the --session file {ANEW}")
+        }
+        ("NOT_SERVED", _) => {
+            "ask where it is served: nodes with --endpoint, a demo's links with --admin".to_owned()
+        }
+        (_, ErrorKind::Unreachable) if doing == LINKS => {
+            format!("start a `{hansa} demo`, or name its address with --admin or HANSA_DEMO_ADMIN")
+        }
         (_, ErrorKind::Unreachable) => format!(
             "start a cluster (`{hansa} demo`), or name its addresses with --endpoint or HANSA_ENDPOINTS"
         ),
         (_, ErrorKind::Conflict) => "read the row again and repeat with its new etag".to_owned(),
-        (_, ErrorKind::Invalid) => "correct the command".to_owned(),
+        ("OVERFLOW", _) => {
+            "add less: the amount, BY, would take the counter out of 64 bits".to_owned()
+        }
+        (_, ErrorKind::Invalid) => match option_of(error.field(), doing) {
+            Some(option) => format!("correct {option}"),
+            None => "correct what the message names".to_owned(),
+        },
         (_, ErrorKind::Denied) => "ask for the right to do this".to_owned(),
         (_, ErrorKind::Overloaded | ErrorKind::Unavailable) => format!("retry{after}"),
         (_, ErrorKind::Corrupt) => {
@@ -88,6 +114,29 @@ pub(crate) fn next_step(error: &Error) -> String {
         }
         _ => "report it".to_owned(),
     }
+}
+
+/// What sets a field of a request or a setting of the client on the command line.
+fn option_of(field: &str, doing: &str) -> Option<&'static str> {
+    Some(match field {
+        "keyspace" => "the argument KEYSPACE",
+        "key" | "sort" => "the argument KEY, or --sort",
+        "value" => "the value: VALUE or --file",
+        "element" => "the argument ELEMENT",
+        "change" => "the amount: BY",
+        "sort_prefix" => "--prefix",
+        "page_size" => "--limit",
+        "expect" | "expect_etag" => "the condition: --if-etag, --if-value or --if-absent",
+        "options.level" => "--level, or HANSA_LEVEL",
+        "options.ack_regions" => "--ack-regions",
+        "options.deadline_ms" => "--timeout, or HANSA_TIMEOUT",
+        "options.session_token" => "--session",
+        "endpoint" if doing == LINKS => "--admin, or HANSA_DEMO_ADMIN",
+        "endpoint" => "--endpoint, or HANSA_ENDPOINTS",
+        "region" if doing == LINKS => "the argument NAME, a region",
+        "region" => "--region, or HANSA_REGION",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ mod list;
 mod read;
 mod write;
 
-use std::io::Read as _;
+use std::io::{self, IsTerminal as _, Read as _};
 
-use hansa_client::{Bytes, Call, Client, Key};
+use hansa_client::{Bytes, Call, Client, Consistency, Key};
 
-use crate::args::{Global, KeyArgs, KvCommand, ValueArgs};
+use crate::args::{KeyArgs, KvCommand, KvOptions, ValueArgs};
 use crate::connect::{StoredSession, client};
 use crate::exit::{Code, Failure};
 use crate::output::Output;
@@ -19,7 +19,7 @@ use crate::text::Encoding;
 
 /// What every command here works with.
 pub(crate) struct Work<'a> {
-    pub(crate) global: &'a Global,
+    pub(crate) options: &'a KvOptions,
     pub(crate) output: Output,
     pub(crate) encoding: Encoding,
     pub(crate) client: Client,
@@ -40,16 +40,22 @@ macro_rules! call {
 pub(crate) use call;
 
 /// Runs one command.
-pub(crate) async fn run(global: &Global, command: KvCommand) -> Result<Code, Failure> {
-    let client = client(global).await?;
-    let stored = match &global.session {
+pub(crate) async fn run(options: &KvOptions, command: KvCommand) -> Result<Code, Failure> {
+    let output = Output::new(options.printing.format);
+    if let Some(hint) = session_hint(options, output)
+        && io::stderr().is_terminal()
+    {
+        eprintln!("{hint}");
+    }
+    let client = client(options).await?;
+    let stored = match &options.session {
         Some(path) => Some(StoredSession::open(&client, path).await?),
         None => None,
     };
     let work = Work {
-        global,
-        output: Output::new(global.output),
-        encoding: global.encoding(),
+        options,
+        output,
+        encoding: options.encoding(),
         client,
         stored,
     };
@@ -68,6 +74,14 @@ pub(crate) async fn run(global: &Global, command: KvCommand) -> Result<Code, Fai
             Err(Failure::Unstored(Box::new(failure), unstored.to_string()))
         }
     }
+}
+
+/// For people only: a session without a file ends with its command.
+fn session_hint(options: &KvOptions, output: Output) -> Option<&'static str> {
+    let ends = options.level == Some(Consistency::Session) && options.session.is_none();
+    (ends && !output.is_json()).then_some(
+        "note: this session ends with the command; --session FILE carries it on to the next",
+    )
 }
 
 impl KvCommand {
@@ -130,7 +144,7 @@ impl Work<'_> {
     }
 
     pub(crate) fn at_level<R>(&self, call: Call<R>) -> Call<R> {
-        match self.global.level {
+        match self.options.level {
             Some(level) => call.level(level),
             None => call,
         }
@@ -151,7 +165,7 @@ impl Work<'_> {
             return Ok(Bytes::from(self.encoding.decode(text)?));
         }
         let mut bytes = Vec::new();
-        std::io::stdin()
+        io::stdin()
             .lock()
             .read_to_end(&mut bytes)
             .map_err(|error| Failure::local(format!("standard input: {error}")))?;
@@ -177,5 +191,29 @@ impl KeyArgs {
     fn or_sort(mut self, sort: Option<String>) -> KeyArgs {
         self.sort = self.sort.or(sort);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+    use crate::output::Format;
+
+    #[test]
+    fn a_session_without_a_file_is_hinted_at_but_not_in_json() {
+        let hint = |line: &str| {
+            let Command::Kv { options, .. } = Cli::parse_from(line.split(' ')).command else {
+                panic!("no kv command: {line}");
+            };
+            let output = Output::new(options.printing.format.or(Some(Format::Table)));
+            session_hint(&options, output).is_some()
+        };
+        assert!(hint("hansa kv get p k --level session"));
+        assert!(!hint("hansa kv get p k --level session --session s"));
+        assert!(!hint("hansa kv get p k --level eventual"));
+        assert!(!hint("hansa kv get p k --level session -o json"));
     }
 }

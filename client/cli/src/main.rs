@@ -15,6 +15,7 @@ mod output;
 mod serve;
 mod status;
 mod text;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -24,9 +25,11 @@ use crate::args::{Cli, Command};
 use crate::exit::{Code, Failure};
 
 fn main() -> ExitCode {
-    // Usage errors end the process here with code 2, help and version with 0.
-    let cli = Cli::parse();
-    let output = output::Output::new(cli.global.output);
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage::end(&error),
+    };
+    let output = output::Output::new(cli.command.format());
     let result = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -45,15 +48,18 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<Code, Failure> {
-    let Cli { global, command } = cli;
-    match command {
+    match cli.command {
         Command::Serve(args) => serve::run(args).await,
         // A large future: it holds the whole demo.
         Command::Demo(args) => Box::pin(demo::run(args)).await,
-        Command::Kv(command) => kv::run(&global, command).await,
-        Command::Status(args) => status::run(&global, args).await,
-        Command::Config(command) => config::run(&global, command),
-        Command::Admin(command) => admin::run(&global, command).await,
+        Command::Kv { options, command } => kv::run(&options, command).await,
+        Command::Status(args) => status::run(&args).await,
+        Command::Config { printing, command } => config::run(printing, command),
+        Command::Admin {
+            printing,
+            patience,
+            command,
+        } => admin::run(printing, patience, command).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "hansa", &mut script);

@@ -86,6 +86,18 @@ impl Output {
         bytes(text.as_bytes())
     }
 
+    /// Rows with a head in every style: their columns may become more.
+    pub(crate) fn rows_under_head(
+        self,
+        head: &[&str],
+        rows: &[Vec<String>],
+    ) -> Result<(), Failure> {
+        if self.style == Style::Plain {
+            bytes((head.join("\t") + "\n").as_bytes())?;
+        }
+        self.rows(head, rows)
+    }
+
     /// One value: as it is for a program, with a line end for people.
     pub(crate) fn value(self, shown: &[u8]) -> Result<(), Failure> {
         bytes(shown)?;
@@ -109,6 +121,15 @@ impl Output {
         };
     }
 
+    /// The same of a list: its rows in lines of their own leave no place for the receipt.
+    pub(crate) fn explain_list(self, wanted: bool, of_all: &Receipt) {
+        if wanted && self.style == Style::Jsonl {
+            let line = json!({"receipt": receipt(of_all)});
+            let _ = writeln!(io::stderr().lock(), "{line}");
+        }
+        self.explain(wanted, of_all);
+    }
+
     /// What a reply cost and is worth, on standard error.
     pub(crate) fn explain(self, wanted: bool, receipt: &Receipt) {
         // In JSON the receipt is part of the reply.
@@ -120,6 +141,7 @@ impl Output {
     }
 }
 
+/// `{"error":{..}}`: kind, reason, message, applied and exit_code always, all else where there is any.
 fn failure_json(failure: &Failure) -> Json {
     let (kind, reason) = match failure.cause() {
         Failure::Call(error, _) => (error.kind().name(), error.reason()),
@@ -138,6 +160,7 @@ fn failure_json(failure: &Failure) -> Json {
     if let Failure::Call(error, doing) = failure.cause() {
         shown["message"] = error.message().into();
         shown["doing"] = doing.as_str().into();
+        shown["field"] = error.field().into();
         shown["etag"] = error.etag().map(ToString::to_string).into();
         let after = error.retry_after().map(|time| time.as_millis() as u64);
         shown["retry_after_ms"] = after.into();
@@ -155,13 +178,17 @@ fn failure_json(failure: &Failure) -> Json {
     if let Failure::Unstored(_, what) = failure {
         shown["besides"] = what.as_str().into();
     }
+    // What is not known or not the case has no field.
+    if let Some(fields) = shown.as_object_mut() {
+        fields.retain(|_, value| !value.is_null() && value.as_str() != Some(""));
+    }
     json!({"error": shown})
 }
 
 /// What to do next, where there is more to it than correcting the command.
 fn next(failure: &Failure) -> Option<String> {
     let step = match failure.cause() {
-        Failure::Call(error, _) => Some(next_step(error)),
+        Failure::Call(error, doing) => Some(next_step(error, doing)),
         Failure::Afterwards(_) => {
             Some("do not repeat it: it was done, and only this failed".to_owned())
         }

@@ -5,7 +5,7 @@ use hansa_client::{Admin, Error};
 use serde_json::{Value as Json, json};
 use tokio::task::JoinSet;
 
-use crate::args::{Global, StatusArgs};
+use crate::args::{Reach, StatusArgs};
 use crate::connect::endpoint;
 use crate::exit::{Code, Failure, told};
 use crate::output::{Output, Style};
@@ -14,15 +14,15 @@ use crate::output::{Output, Style};
 type Answer = (String, Result<StatusReply, Error>);
 
 /// Asks all endpoints at once.
-pub(crate) async fn run(global: &Global, args: StatusArgs) -> Result<Code, Failure> {
-    let output = Output::new(global.output);
+pub(crate) async fn run(args: &StatusArgs) -> Result<Code, Failure> {
+    let output = Output::new(args.printing.format);
     if args.keyspaces {
-        return keyspaces(global, output).await;
+        return keyspaces(&args.reach, output).await;
     }
     let mut asking = JoinSet::new();
-    for (index, text) in global.endpoints.iter().enumerate() {
+    for (index, text) in args.reach.endpoints.iter().enumerate() {
         let (_, url) = endpoint(text);
-        let time = global.timeout;
+        let time = args.reach.patience.timeout;
         asking.spawn(async move {
             let answer = match Admin::connect(&url, time).await {
                 Ok(admin) => admin.status().await,
@@ -55,7 +55,7 @@ fn print(output: Output, answers: &[Answer]) -> Result<(), Failure> {
                 "endpoint", "node", "region", "standing", "serves", "start", "open",
             ];
             let nodes: Vec<_> = answers.iter().map(node_row).collect();
-            output.rows(&head, &nodes)?;
+            output.rows_under_head(&head, &nodes)?;
             if output.style == Style::Table {
                 output.value(b"\n")?;
                 let head = [
@@ -181,11 +181,11 @@ fn node_json((url, answer): &Answer) -> Json {
 }
 
 /// The topology's keyspaces, from the first endpoint that answers.
-async fn keyspaces(global: &Global, output: Output) -> Result<Code, Failure> {
+async fn keyspaces(reach: &Reach, output: Output) -> Result<Code, Failure> {
     let mut last = None;
-    for text in &global.endpoints {
+    for text in &reach.endpoints {
         let (_, url) = endpoint(text);
-        let asked = match Admin::connect(&url, global.timeout).await {
+        let asked = match Admin::connect(&url, reach.patience.timeout).await {
             Ok(admin) => admin.topology().await,
             Err(error) => Err(error),
         };
@@ -233,5 +233,5 @@ fn print_keyspaces(output: Output, keyspaces: &[KeyspaceInfo]) -> Result<(), Fai
     let head = [
         "keyspace", "type", "level", "mixing", "replicas", "shards", "regions",
     ];
-    output.rows(&head, &keyspaces.iter().map(row).collect::<Vec<_>>())
+    output.rows_under_head(&head, &keyspaces.iter().map(row).collect::<Vec<_>>())
 }

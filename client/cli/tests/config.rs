@@ -145,3 +145,53 @@ fn completions_are_printed_for_shells() {
         assert!(text(&script.stdout).contains("hansa"), "{shell}");
     }
 }
+
+#[test]
+fn options_are_shown_and_taken_only_where_they_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let of_kv = [
+        "--level",
+        "--region",
+        "--stay",
+        "--session",
+        "--explain",
+        "--hex",
+    ];
+    let none: &[&str] = &[];
+    for (command, has) in [
+        ("serve", none),
+        ("demo", none),
+        ("completions", none),
+        ("config check", &["--output"]),
+        ("admin cut", &["--output", "--timeout", "--admin"]),
+        ("status", &["--output", "--timeout", "--endpoint"]),
+        (
+            "kv scan",
+            &[
+                "--output",
+                "--timeout",
+                "--endpoint",
+                "--level",
+                "--session",
+            ],
+        ),
+    ] {
+        let mut arguments: Vec<&str> = command.split(' ').collect();
+        arguments.push("--help");
+        let help = hansa(folder.path(), &arguments);
+        let said = text(&help.stdout);
+        let shows = |option: &str| {
+            said.contains(&format!("{option} ")) || said.contains(&format!("{option}\n"))
+        };
+        for option in ["--output", "--timeout", "--endpoint"].iter().chain(&of_kv) {
+            let is_there = has.contains(option) || (command == "kv scan" && of_kv.contains(option));
+            assert_eq!(shows(option), is_there, "{option} of {command}: {said}");
+        }
+    }
+    for arguments in [
+        &["demo", "--level", "strong"][..],
+        &["serve", "--endpoint", "x"],
+    ] {
+        assert_eq!(hansa(folder.path(), arguments).status.code(), Some(2));
+    }
+}

@@ -299,3 +299,28 @@ fn a_port_in_use_is_named_and_nothing_is_started() {
     assert!(errors.contains(&format!("port {}", base + 2)), "{errors}");
     assert!(errors.contains("--port-base"), "{errors}");
 }
+
+#[test]
+fn a_killed_node_is_named_and_comes_back_by_the_command_that_is_printed() {
+    let _alone = alone();
+    let mut running = Running::start(free_base(), &[]);
+    let settings = running.directory.join("eu-central-1.toml");
+    let node = processes_of(&settings)[0];
+    kill_process(node, Signal::KILL).unwrap();
+    running.wait_for("eu-central-1 ended, signal: 9 (SIGKILL), and stays down");
+    let command = running.wait_for("serve --config eu-central-1.toml");
+    running.wait_for("no-answer=eu-central-1 ");
+    // `exec` in the place of the shell, so that the child is the node.
+    let command = command.replace("&& ", "&& exec ");
+    let mut again = Command::new("sh")
+        .args(["-c", command.trim().trim_matches(['(', ')'])])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    running.wait_for("cut=none | us-east");
+    let id = Pid::from_raw(i32::try_from(again.id()).unwrap()).unwrap();
+    kill_process(id, Signal::TERM).unwrap();
+    assert!(again.wait().unwrap().success());
+    running.signal(Signal::INT);
+    assert!(running.child.wait().unwrap().success());
+}

@@ -139,7 +139,7 @@ fn bytes_stay_what_they_are() {
     fs::write(&file, value).unwrap();
     world.run(&["kv", "put", "profiles", "f", "--file", "value"]);
     assert_eq!(world.run(&["kv", "get", "profiles", "f"]).stdout, value);
-    world.run(&["--hex", "kv", "put", "profiles", "00ff", "0aff"]);
+    world.run(&["kv", "--hex", "put", "profiles", "00ff", "0aff"]);
     assert_eq!(
         out(&world.run(&["kv", "get", "profiles", "00ff", "--hex"])),
         "0aff"
@@ -326,11 +326,30 @@ fn a_session_goes_on_in_a_file_and_never_reuses_a_number() {
     let (lost, next) = (seen[3].request_id.unwrap(), seen[4].request_id.unwrap());
     assert_eq!(lost.0, next.0);
     assert!(next.1 > lost.1);
+}
 
-    fs::write(world.folder.path().join("s"), "hansa1.AAAA").unwrap();
-    let damaged = world.run(&put);
-    assert_eq!(code(&damaged), 2);
-    assert!(err(&damaged).contains("damaged"), "{}", err(&damaged));
+#[test]
+fn a_session_file_that_can_not_be_used_names_the_reason_and_is_left_alone() {
+    let world = World::new();
+    let file = world.folder.path().join("s");
+    let put = ["kv", "put", "profiles", "k", "v", "--session", "s"];
+    for (content, reason) in [
+        (&b"hansa1.AAAA"[..], "SESSION_TOKEN_MALFORMED"),
+        (b"", "SESSION_TOKEN_MALFORMED"),
+        (b"\xff\xfe", "SESSION_TOKEN_MALFORMED"),
+        (b"hansa2.AAAA", "SESSION_TOKEN_NEWER"),
+    ] {
+        fs::write(&file, content).unwrap();
+        let refused = world.run(&put);
+        assert_eq!(code(&refused), 2, "{}", err(&refused));
+        for part in [reason, "delete the --session file", "no data is lost"] {
+            assert!(err(&refused).contains(part), "{}", err(&refused));
+        }
+        assert_eq!(fs::read(&file).unwrap(), content);
+    }
+    assert_eq!(world.cluster.executed(), 0);
+    fs::remove_file(&file).unwrap();
+    assert_eq!(code(&world.run(&put)), 0);
 }
 
 #[test]
@@ -441,7 +460,7 @@ fn an_import_stops_at_the_first_wrong_line_and_says_what_was_applied() {
     let stopped = world.fed(&["kv", "import", "-"], input.as_bytes());
     assert_eq!(code(&stopped), 6, "{}", err(&stopped));
     for part in [
-        "line 3",
+        "standard input, line 3: ",
         "applied: partly",
         "1 applied, 1 not applied (line 3), read up to line 3",
     ] {
@@ -597,7 +616,8 @@ fn status_and_links_are_asked_of_the_nodes() {
     let status = world.run(&["status"]);
     assert_eq!(code(&status), 0, "{}", err(&status));
     assert!(
-        out(&status).contains("us-east-1\tus-east\tvoting"),
+        out(&status).starts_with("endpoint\tnode\tregion\tstanding\t")
+            && out(&status).contains("us-east-1\tus-east\tvoting"),
         "{}",
         out(&status)
     );
@@ -629,4 +649,94 @@ fn a_reader_that_leaves_is_no_failure() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((code(&output), err(&output)), (0, ""));
+}
+
+#[test]
+fn an_address_that_is_no_node_is_named_with_what_to_do() {
+    let world = World::new();
+    let url = "http://127.0.0.1:1";
+    let get = ["kv", "get", "profiles", "k", "--endpoint", url];
+    let unreached = world.command(&get).env_remove("HANSA_REGION").output();
+    let unreached = unreached.unwrap();
+    assert!(err(&unreached).contains(&format!("UNREACHABLE: {url}: ")));
+    assert!(
+        err(&unreached).contains("--endpoint"),
+        "{}",
+        err(&unreached)
+    );
+    let cut = world.run(&["admin", "cut", "us-east", "--admin", url]);
+    assert_eq!(code(&cut), 5, "{}", err(&cut));
+    assert!(err(&cut).contains("--admin"), "{}", err(&cut));
+}
+
+#[test]
+fn the_next_step_names_the_option_at_fault() {
+    let world = World::new();
+    for (arguments, option) in [
+        (&["--endpoint", "ftp://x"][..], "correct --endpoint"),
+        (&["--region", "mars"], "correct --region"),
+    ] {
+        let refused = world.run(&[&["kv", "get", "profiles", "k"], arguments].concat());
+        assert!(err(&refused).contains(option), "{}", err(&refused));
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_pointed_at_their_options() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let world = World::new();
+    let mut command = world.command(&["kv", "put", "profiles"]);
+    command.args([std::ffi::OsStr::from_bytes(b"\xff"), "v".as_ref()]);
+    let refused = command.output().unwrap();
+    assert_eq!(code(&refused), 2);
+    for part in ["--hex", "--base64", "--file"] {
+        assert!(err(&refused).contains(part), "{}", err(&refused));
+    }
+}
+
+#[test]
+fn json_has_one_shape_for_every_error_and_no_empty_fields() {
+    let world = World::new();
+    for (arguments, reason, status) in [
+        (&["kv", "get", "profiles"][..], "USAGE", 2),
+        (&["kv", "put", "profiles", "xyz", "v", "--hex"], "USAGE", 2),
+        (&["kv", "get", "nowhere", "k"], "UNKNOWN_KEYSPACE", 3),
+        (
+            &["kv", "get", "p", "k", "--endpoint", "http://127.0.0.1:1"],
+            "UNREACHABLE",
+            5,
+        ),
+    ] {
+        for format in ["json", "jsonl"] {
+            let failed = world.run(&[arguments, &["-o", format]].concat());
+            assert_eq!((code(&failed), out(&failed)), (status, ""));
+            assert_eq!(err(&failed).lines().count(), 1, "{}", err(&failed));
+            let error = &json(err(&failed))["error"];
+            assert_eq!(
+                (&error["reason"], &error["exit_code"]),
+                (&reason.into(), &status.into())
+            );
+            for field in ["kind", "message", "applied"] {
+                assert!(error[field].is_string(), "{field} in {error}");
+            }
+            assert!(
+                error
+                    .as_object()
+                    .unwrap()
+                    .values()
+                    .all(|value| !value.is_null()),
+                "{error}"
+            );
+        }
+    }
+    let put = world.run(&["kv", "put", "profiles", "k", "v", "-o", "json"]);
+    assert!(!out(&put).contains("total"), "{}", out(&put));
+    let scan = ["kv", "scan", "profiles", "-o", "jsonl"];
+    assert_eq!(err(&world.run(&scan)), "");
+    let explained = world.run(&[&scan[..], &["--explain"]].concat());
+    assert!(
+        json(err(&explained))["receipt"]["level"].is_string(),
+        "{}",
+        err(&explained)
+    );
 }

@@ -294,3 +294,53 @@ async fn an_address_that_moved_to_another_region_gets_no_repetition_and_hides_no
         assert_eq!(cluster.executed(), 1);
     }
 }
+
+/// Says these bytes to everybody who connects.
+async fn says(bytes: &'static [u8]) -> String {
+    use tokio::io::AsyncWriteExt as _;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // It may have hung up already.
+            let _ = stream.write_all(bytes).await;
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn what_is_no_node_is_named_with_what_it_answered() {
+    let rubbish = says(b"SSH-2.0-none\r\n").await;
+    let page = says(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
+    let client = Client::builder()
+        .endpoint_anywhere(rubbish.clone())
+        .endpoint_anywhere(page.clone())
+        .build()
+        .await
+        .unwrap();
+    let error = client.get("profiles", "k").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unreachable);
+    for url in [rubbish, page] {
+        let said = error.message().split(&format!("{url}: ")).nth(1);
+        assert!(said.is_some_and(|said| said.len() > 10), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_never_greets_is_named_at_the_deadline() {
+    let mute = says(b"").await;
+    let client = Client::builder()
+        .endpoint_anywhere(mute.clone())
+        .connect_timeout(Duration::from_millis(200))
+        .deadline(Duration::from_secs(1))
+        .build()
+        .await
+        .unwrap();
+    let error = client.put("profiles", "k", "v").await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.applied()),
+        (ErrorKind::Unreachable, Applied::No)
+    );
+    assert!(error.message().contains(&mute), "{error}");
+}

@@ -11,8 +11,16 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::{Result, bail};
 
+use super::shape::{NODES_PER_REGION_MAX, REGIONS};
+
 /// Base of the ports unless told otherwise.
 pub(crate) const BASE_DEFAULT: u16 = 7100;
+
+/// The lowest base: a port below it takes rights that a demo should not have.
+const BASE_MIN: u16 = 1024;
+
+// Every kind of port of a node has 100 numbers to itself.
+const _: () = assert!(NODES_PER_REGION_MAX as usize * REGIONS.len() < 100);
 
 const CLIENTS: u16 = 1;
 const METRICS: u16 = 101;
@@ -30,12 +38,14 @@ impl Ports {
     /// Ports for this many nodes (at most 99) and links, from `base` upward.
     ///
     /// # Errors
-    /// When the base is 0 or the last port would be above 65535.
+    /// When the base is below 1024 or the last port would be above 65535.
     pub(crate) fn new(base: u16, nodes: usize, links: usize) -> Result<Ports> {
         let last = usize::from(base) + usize::from(PEERS) + nodes + links - 1;
-        if base == 0 || last > usize::from(u16::MAX) {
+        if base < BASE_MIN || last > usize::from(u16::MAX) {
             let highest = usize::from(u16::MAX) - (last - usize::from(base));
-            bail!("--port-base {base} is out of bounds: choose 1 to {highest}");
+            bail!(
+                "--port-base {base} is out of bounds: choose {BASE_MIN} to {highest}; nothing was started"
+            );
         }
         // Both are below 65536: their sum is.
         let (nodes, links) = (nodes as u16, links as u16);
@@ -132,11 +142,13 @@ mod tests {
 
     #[test]
     fn a_base_out_of_bounds_is_refused() {
-        for base in [0, 65_400] {
+        for base in [0, 80, 1023, 65_327, 65_400] {
             let error = Ports::new(base, 3, 6).unwrap_err().to_string();
-            assert!(error.contains("choose 1 to 65326"), "{error}");
+            assert!(error.contains("choose 1024 to 65326"), "{error}");
         }
-        assert!(Ports::new(65_326, 3, 6).is_ok());
+        for base in [1024, 65_326] {
+            assert!(Ports::new(base, 3, 6).is_ok());
+        }
     }
 
     #[test]

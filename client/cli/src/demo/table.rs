@@ -34,6 +34,10 @@ impl Lag {
     }
 }
 
+/// What two columns mean, and in which unit.
+pub(crate) const LEGEND: &str =
+    "stale: worst bound in a receipt, ms   lag: shards that miss entries known of\n";
+
 /// Everything one drawing shows.
 pub(crate) struct View<'a> {
     /// Time since the demo was ready.
@@ -46,6 +50,8 @@ pub(crate) struct View<'a> {
     pub(crate) lags: [Lag; REGIONS.len()],
     /// What is cut, as words.
     pub(crate) cut: Vec<String>,
+    /// The names of the nodes that do not answer.
+    pub(crate) silent: Vec<String>,
 }
 
 impl View<'_> {
@@ -53,7 +59,13 @@ impl View<'_> {
     pub(crate) fn table(&self) -> String {
         let mut out = String::new();
         // Writing to a String does not fail, here and below.
-        let _ = writeln!(out, "up {}   {}", clock(self.up), self.links());
+        let _ = writeln!(
+            out,
+            "up {}   {}{}",
+            clock(self.up),
+            self.links(),
+            self.down()
+        );
         let _ = writeln!(
             out,
             "{:<13} {:<8} {:>6} {:>8} {:>8} {:>6} {:>8} {:>6} {:>6}",
@@ -70,7 +82,7 @@ impl View<'_> {
                 let _ = writeln!(out, "{}", format!("{row} {lag:>6}").trim_end());
             }
         }
-        out
+        out + LEGEND
     }
 
     fn row(&self, region: &str, level: &str, cell: &Cell) -> String {
@@ -89,6 +101,9 @@ impl View<'_> {
     /// The same in one line, with a line end.
     pub(crate) fn line(&self) -> String {
         let mut out = format!("up={}s cut={}", self.up.as_secs(), comma(&self.cut));
+        if !self.silent.is_empty() {
+            let _ = write!(out, " no-answer={}", comma(&self.silent));
+        }
         for (region, name) in REGIONS.iter().enumerate() {
             let lag = self.lags[region];
             let _ = write!(out, " | {name} lag={}", lag.shards_behind);
@@ -117,6 +132,13 @@ impl View<'_> {
         match self.cut.is_empty() {
             true => "all links open".to_owned(),
             false => format!("CUT: {}", self.cut.join(", ")),
+        }
+    }
+
+    fn down(&self) -> String {
+        match self.silent.is_empty() {
+            true => String::new(),
+            false => format!("   NO ANSWER: {}", self.silent.join(", ")),
         }
     }
 

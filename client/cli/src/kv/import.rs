@@ -39,7 +39,10 @@ pub(super) async fn run(work: &Work<'_>, path: &Path, concurrency: u16) -> Resul
     } else {
         concurrency
     };
-    let name = path.display();
+    let name = match path.as_os_str() == "-" {
+        true => "standard input".to_owned(),
+        false => path.display().to_string(),
+    };
     let source: Box<dyn BufRead> = match path.as_os_str() == "-" {
         true => Box::new(BufReader::new(io::stdin())),
         false => match File::open(path) {

@@ -44,7 +44,7 @@ pub(super) struct Write {
 
 /// Reads a line, or says what is wrong with it.
 pub(super) fn read(text: &str) -> Result<Write, String> {
-    let line: Line = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let line: Line = serde_json::from_str(text).map_err(|error| json_error(&error))?;
     let key = bytes("key", line.key, line.key_base64)?.ok_or("`key` is missing")?;
     let sort = bytes("sort", line.sort, line.sort_base64)?.unwrap_or_default();
     let value = bytes("value", line.value, line.value_base64)?;
@@ -63,6 +63,16 @@ pub(super) fn read(text: &str) -> Result<Write, String> {
         key: Key::from((key, sort)),
         change,
     })
+}
+
+/// Without the number of the line inside of the text: it is always 1, and not the file's.
+fn json_error(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    match text.strip_suffix(&place) {
+        Some(what) => format!("{what}, column {}", error.column()),
+        None => text,
+    }
 }
 
 fn bytes(
@@ -167,6 +177,7 @@ mod tests {
         ] {
             let error = read(line).unwrap_err();
             assert!(error.contains(part), "{line}: {error}");
+            assert!(!error.contains("line 1"), "{line}: {error}");
         }
     }
 }

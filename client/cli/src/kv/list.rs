@@ -147,7 +147,7 @@ async fn list<R: Paged, T>(
         _ => {}
     }
     if let Some(receipt) = &joined {
-        work.output.explain(work.global.explain, receipt);
+        work.output.explain_list(work.options.explain, receipt);
     }
     Ok(Code::Ok)
 }

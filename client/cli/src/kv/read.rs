@@ -15,7 +15,7 @@ use super::{Work, call};
 pub(super) async fn get(work: &Work<'_>, args: KeyArgs) -> Result<Code, Failure> {
     let key = work.key(&args)?;
     let got = call!(work, get(&args.keyspace, key.clone())).await?;
-    work.output.explain(work.global.explain, &got.receipt);
+    work.output.explain(work.options.explain, &got.receipt);
     let found = got.found.value.is_some();
     let printed = if work.output.is_json() {
         let mut object = Map::new();
@@ -51,7 +51,7 @@ pub(super) async fn contains(work: &Work<'_>, args: ElementArgs) -> Result<Code,
     let key = work.key(&args.key)?;
     let element = work.bytes(&args.element)?;
     let reply = call!(work, contains(&args.key.keyspace, key, element)).await?;
-    work.output.explain(work.global.explain, &reply.receipt);
+    work.output.explain(work.options.explain, &reply.receipt);
     let printed = if work.output.is_json() {
         let receipt = receipt(&reply.receipt);
         let shown = json!({"member": reply.member, "receipt": receipt});

@@ -86,13 +86,16 @@ pub(super) async fn remove(work: &Work<'_>, args: ElementArgs) -> Result<Code, F
 
 /// A counter's new value, else the row's new version.
 fn done(work: &Work<'_>, written: &Written) -> Result<Code, Failure> {
-    work.output.explain(work.global.explain, &written.receipt);
+    work.output.explain(work.options.explain, &written.receipt);
     let printed = if work.output.is_json() {
-        work.output.json(&json!({
+        let mut shown = json!({
             "etag": written.etag.to_string(),
-            "total": written.total,
             "receipt": receipt(&written.receipt),
-        }))
+        });
+        if let Some(total) = written.total {
+            shown["total"] = total.into();
+        }
+        work.output.json(&shown)
     } else {
         let line = match written.total {
             Some(total) => format!("{total}\n"),

@@ -24,6 +24,7 @@ fn view<'a>(cells: &'a Cells, cut: &[&str]) -> View<'a> {
         cells,
         lags: [Lag::default(), Lag::default(), behind],
         cut: cut.iter().map(|name| (*name).to_owned()).collect(),
+        silent: Vec::new(),
     }
 }
 
@@ -31,7 +32,12 @@ fn view<'a>(cells: &'a Cells, cut: &[&str]) -> View<'a> {
 fn the_table_has_a_row_per_region_and_level() {
     let text = view(&measured(), &[]).table();
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines.len(), 2 + 9);
+    assert_eq!(lines.len(), 2 + 9 + 1);
+    assert!(
+        lines[11].contains("ms ") && lines[11].contains("shards"),
+        "{}",
+        lines[11]
+    );
     assert_eq!(lines[0], "up 02:05   all links open");
     let expected = "us-east       eventual   40.0     1.00     1.00      0      145      0      0";
     assert_eq!(lines[2], expected);
@@ -82,7 +88,7 @@ fn a_terminal_is_drawn_over_except_after_news() {
     assert!(
         screen
             .draw(&view(&cells, &[]))
-            .starts_with("\x1b[11A\x1b[J")
+            .starts_with("\x1b[12A\x1b[J")
     );
     assert_eq!(screen.news("cut"), "cut\n");
     assert!(
@@ -105,4 +111,23 @@ fn the_lag_is_that_of_the_worst_node() {
     };
     let lag = Lag::of(&[status(&[1, 9]), None, status(&[3])]);
     assert_eq!((lag.silent, lag.shards_behind), (1, 9));
+}
+
+#[test]
+fn a_node_that_does_not_answer_is_named() {
+    let cells = measured();
+    let view = View {
+        silent: vec!["us-east-1".to_owned(), "us-east-2".to_owned()],
+        ..view(&cells, &[])
+    };
+    let table = view.table();
+    assert!(
+        table.starts_with("up 02:05   all links open   NO ANSWER: us-east-1, us-east-2\n"),
+        "{table}"
+    );
+    let line = view.line();
+    assert!(
+        line.starts_with("up=125s cut=none no-answer=us-east-1,us-east-2 | us-east "),
+        "{line}"
+    );
 }
