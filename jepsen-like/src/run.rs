@@ -61,13 +61,15 @@ pub struct Options {
     pub settle_within: Duration,
     /// Where histories and the verdict go.
     pub folder: PathBuf,
-    /// The number of the first round: greater than 0 when an earlier run is continued.
-    pub first_round: u32,
+    /// Histories of clean rounds that are kept, the newest ones; those of other rounds all are.
+    pub keep: usize,
+    /// What an earlier run in this folder, of the same seed, has done: it is taken up there.
+    pub done: Option<Outcome>,
 }
 
 /// Runs rounds until the time is over. `start` starts a fresh cluster for the rounds of these kinds of fault.
 ///
-/// Histories are written as `history-NNNN.jsonl` into the folder as each round ends.
+/// Histories are written as `history-NNNN.jsonl`, the verdict so far as `verdict.json`, as each round ends.
 ///
 /// # Errors
 /// When a cluster can not be started or a file not be written. What a round finds wrong is in the outcome.
@@ -80,11 +82,11 @@ pub async fn run<T: Target>(
         .with_context(|| format!("can not make the folder {}", options.folder.display()))?;
     let begun = Instant::now();
     let mut deck = Deck::new(options);
-    for _ in 0..options.first_round {
+    let mut outcome = Outcome::new(options);
+    let before = outcome.seconds;
+    for _ in &outcome.rounds {
         deck.draw();
     }
-    let mut outcome = Outcome::new(options);
-    let mut number = options.first_round;
     while begun.elapsed() < options.time {
         let cells = deck.upcoming(ROUNDS_PER_CLUSTER as usize);
         let kinds: Vec<Nemesis> = cells.iter().flat_map(|cell| cell.nemeses.clone()).collect();
@@ -97,18 +99,20 @@ pub async fn run<T: Target>(
         }
         for cell in cells {
             deck.draw();
-            let round = round::play(options, number, &cell, &mut target).await;
-            let round = match round {
+            let number = outcome.rounds.len() as u32;
+            let round = match round::play(options, number, &cell, &mut target).await {
                 Ok(round) => round,
                 Err(error) => {
                     target.stop().await;
                     return Err(error);
                 }
             };
-            number += 1;
             let spent = !round.is_clean() || cell.destroys();
             told(&round);
             outcome.add(round);
+            outcome.seconds = before + begun.elapsed().as_secs_f64();
+            outcome.write(&options.folder)?;
+            prune(options, &outcome);
             if spent || begun.elapsed() >= options.time {
                 break;
             }
@@ -116,9 +120,18 @@ pub async fn run<T: Target>(
         outcome.probes(target.probes().await);
         target.stop().await;
     }
-    outcome.seconds = begun.elapsed().as_secs_f64();
     outcome.write(&options.folder)?;
     Ok(outcome)
+}
+
+/// Removes histories of clean rounds but the newest, so that a long run does not fill the disk.
+fn prune(options: &Options, outcome: &Outcome) {
+    let mut clean = outcome.rounds.iter().rev().filter(|round| round.is_clean());
+    // One at most is new each time.
+    if let Some(old) = clean.nth(options.keep) {
+        // It may have been removed before.
+        let _ = fs::remove_file(options.folder.join(old.history_name()));
+    }
 }
 
 /// The generator of a round, whatever rounds came before.

@@ -189,7 +189,7 @@ pub(crate) struct NodeArgs {
     /// text or json [env: HANSA_LOG_FORMAT] [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// error, warn, info, debug, trace, or a filter [env: HANSA_LOG_LEVEL] [default: info]
+    /// off, error, warn, info, debug, trace, or a filter [env: HANSA_LOG_LEVEL] [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
     /// gRPC server reflection, on or off [env: HANSA_REFLECTION] [default: on]

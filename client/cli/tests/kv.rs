@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use hansa_client::fake::{Cluster, Fault};
@@ -23,6 +23,15 @@ impl World {
         World {
             cluster: Cluster::start(&["us-east", "eu-central"]).unwrap(),
             folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// Waits until the cluster has seen so many requests; fails when the command that sends them ends before.
+    fn wait_for(&self, requests: usize, sender: &mut Child) {
+        while self.cluster.seen().len() < requests {
+            let ended = sender.try_wait().unwrap();
+            assert!(ended.is_none(), "{ended:?} before request {requests}");
+            std::thread::yield_now();
         }
     }
 
@@ -315,9 +324,7 @@ fn a_session_goes_on_in_a_file_and_never_reuses_a_number() {
     // Killed between the write and the end: the file was moved on before.
     world.cluster.nodes[1].fault(Fault::Silence);
     let mut killed = world.command(&put).spawn().unwrap();
-    while world.cluster.seen().len() < 4 {
-        std::thread::yield_now();
-    }
+    world.wait_for(4, &mut killed);
     killed.kill().unwrap();
     killed.wait().unwrap();
     let after = world.run(&put);
@@ -558,10 +565,8 @@ fn run_without_storing(world: &World, fault: Fault, arguments: &[&str]) -> Outpu
         .current_dir(world.folder.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let child = command.spawn().unwrap();
-    while world.cluster.seen().len() == before {
-        std::thread::yield_now();
-    }
+    let mut child = command.spawn().unwrap();
+    world.wait_for(before + 1, &mut child);
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::Context;
@@ -17,6 +18,9 @@ use crate::target::Target;
 
 /// Longest latency that figures tell apart, microseconds.
 const LATENCY_MAX_US: u64 = 60_000_000;
+
+/// The name of the file.
+pub const VERDICT: &str = "verdict.json";
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,6 +189,9 @@ pub struct Outcome {
 
 impl Outcome {
     pub(super) fn new(options: &Options) -> Outcome {
+        if let Some(done) = &options.done {
+            return done.clone();
+        }
         let lacking = options.nemeses.iter().filter_map(|it| match it.support() {
             Support::NotApplicable(issue) => Some((*it, issue)),
             Support::Yes => None,
@@ -235,13 +242,36 @@ impl Outcome {
         })
     }
 
+    /// Reads `verdict.json` of an earlier run from a folder; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it can not be read or is none.
+    pub fn read(folder: &Path) -> anyhow::Result<Option<Outcome>> {
+        let path = folder.join(VERDICT);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                return Err(error).with_context(|| format!("can not read {}", path.display()));
+            }
+        };
+        let outcome = serde_json::from_slice(&text);
+        outcome
+            .map(Some)
+            .with_context(|| format!("{} is not a verdict", path.display()))
+    }
+
     /// Writes `verdict.json` into a folder.
     ///
     /// # Errors
     /// When it can not be written.
     pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
-        let path = folder.join("verdict.json");
+        let path = folder.join(VERDICT);
         let text = serde_json::to_string_pretty(self)?;
-        fs::write(&path, text).with_context(|| format!("can not write {}", path.display()))
+        let failed = || format!("can not write {}", path.display());
+        // In whole or not at all: a run that is interrupted is taken up from it.
+        let fresh = folder.join("verdict.json.new");
+        fs::write(&fresh, text).with_context(failed)?;
+        fs::rename(&fresh, &path).with_context(failed)
     }
 }

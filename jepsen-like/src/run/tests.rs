@@ -277,7 +277,8 @@ fn options(folder: &std::path::Path) -> Options {
         deadline: Duration::from_millis(200),
         settle_within: Duration::from_secs(5),
         folder: folder.to_owned(),
-        first_round: 0,
+        keep: 100,
+        done: None,
     }
 }
 
@@ -389,4 +390,32 @@ fn every_workload_level_and_fault_comes_up_before_any_comes_again() {
         assert!(!upcoming[..upcoming.len() - 1].iter().any(Cell::destroys));
         assert_eq!(&again.draw(), cell);
     }
+}
+
+#[test]
+fn a_run_is_taken_up_where_it_ended_and_old_histories_go() {
+    let many = |it: &mut Options| {
+        it.round = Duration::from_millis(60);
+        it.time = Duration::from_millis(400);
+        it.nemeses = vec![Nemesis::Calm];
+        it.keep = 2;
+    };
+    let (first, folder) = play(Flaws::default(), many);
+    let rounds = first.rounds.len();
+    assert!(rounds >= 3, "{rounds}");
+    assert_eq!(histories(folder.path()), 2);
+    let path = folder.path().to_owned();
+    let (second, _other) = play(Flaws::default(), |it| {
+        many(it);
+        it.done = Outcome::read(&path).unwrap();
+    });
+    assert!(second.rounds.len() > rounds);
+    assert_eq!(second.rounds[rounds].number as usize, rounds);
+    assert!(second.seconds > first.seconds);
+}
+
+fn histories(folder: &std::path::Path) -> usize {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("history-")).count()
 }
