@@ -1,1 +1,427 @@
 //! Real `hansa serve` processes on this machine, and everything that can be done to them.
+//!
+//! Every node is a process of the `hansa` binary with a directory, settings and ports of its own. Every ordered pair
+//! of nodes has a link proxy, inside a region too, so each direction between two nodes can be faulted. No root is
+//! needed.
+//!
+//! Every action is total and leaves the same state when it is repeated: killing a dead node, or resuming one that
+//! runs, does nothing. What this machine has no means for is refused by name ([`Refused::NotHere`]).
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::nemesis::{Action, Clock, Data, Layout, NodeIndex, Refused};
+use crate::random::Random;
+
+mod clock;
+mod copies;
+mod data;
+mod files;
+mod links;
+mod ports;
+mod process;
+mod spec;
+
+pub use ports::Addresses;
+pub use spec::{NODES_MAX, Spec};
+
+use clock::Clocks;
+use copies::Copies;
+use files::Files;
+use links::Links;
+use ports::Ports;
+use process::{Ended, Launch, Process};
+
+/// How long a node may take to stop by itself; longer than it gives its own open requests.
+const STOP_WITHIN: Duration = Duration::from_secs(12);
+
+/// The exit code of a node that found its data damaged and does not serve it.
+const REFUSES_DATA: i32 = 3;
+
+/// One node: its process, if it runs, and what is done to it.
+#[derive(Default)]
+struct Node {
+    process: Option<Process>,
+    paused: bool,
+    /// What it gets of a processor, percent; `None` for all it wants.
+    share: Option<u8>,
+    /// Whether its data was changed behind its back: it may have lost what it had synced.
+    harmed: bool,
+    /// Whether it was already told to set damaged data aside.
+    rebuilt: bool,
+}
+
+impl Node {
+    /// Lets the process run as wanted: standing, throttled, or free.
+    async fn apply(&mut self) -> Result<(), Refused> {
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        let done = match (self.paused, self.share) {
+            (true, _) => process.pause().await,
+            (false, Some(share)) => process.throttle(share).await,
+            (false, None) => process.resume().await,
+        };
+        done.map_err(|error| Refused::Failed(format!("{error:#}")))
+    }
+}
+
+/// A running cluster. Dropping it ends its processes without waiting for them.
+pub struct Cluster {
+    spec: Spec,
+    program: PathBuf,
+    ports: Ports,
+    links: Links,
+    clocks: Option<Clocks>,
+    copies: Copies,
+    nodes: Vec<Node>,
+    deaths: Vec<String>,
+    random: Random,
+    /// Last, so that the processes are gone when a temporary directory is.
+    files: Files,
+}
+
+impl Cluster {
+    /// Starts links and nodes. Does not wait until the nodes are ready.
+    ///
+    /// # Errors
+    /// When the specification is out of bounds, there is no binary, a directory or a port can not be had, or a
+    /// process can not be started.
+    pub async fn start(spec: Spec) -> Result<Cluster> {
+        spec.check()?;
+        let program = spec.binary()?;
+        let files = Files::new(&spec)?;
+        let ports = Ports::take(spec.layout.nodes())?;
+        let links = Links::start(&spec, &ports).await?;
+        files.write(&spec, &ports, &links)?;
+        let clocks = spec.clocks.then(|| Clocks::prepare(&spec, &files));
+        let nodes = std::iter::repeat_with(Node::default);
+        let mut cluster = Cluster {
+            program,
+            ports,
+            links,
+            clocks: clocks.transpose()?,
+            copies: Copies::default(),
+            nodes: nodes.take(spec.layout.nodes()).collect(),
+            deaths: Vec::new(),
+            random: Random::new(spec.seed),
+            files,
+            spec,
+        };
+        for node in 0..cluster.nodes.len() {
+            cluster.spawn(node, false)?;
+        }
+        Ok(cluster)
+    }
+
+    /// What it was made from.
+    #[must_use]
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Regions and nodes.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        self.spec.layout
+    }
+
+    /// Where a node listens.
+    ///
+    /// # Panics
+    /// When there is no such node.
+    #[must_use]
+    pub fn addresses(&self, node: NodeIndex) -> Addresses {
+        self.ports.of(node)
+    }
+
+    /// The process id of a node that runs; of one that just ended by itself, too.
+    #[must_use]
+    pub fn process_id(&self, node: NodeIndex) -> Option<u32> {
+        self.nodes.get(node)?.process.as_ref().map(Process::id)
+    }
+
+    /// Whether a node's process runs and is not paused.
+    #[must_use]
+    pub fn is_running(&self, node: NodeIndex) -> bool {
+        let node = self.nodes.get(node);
+        node.is_some_and(|node| node.process.is_some() && !node.paused)
+    }
+
+    /// Whether a node's data was changed behind its back, so that it may be one that lost data.
+    #[must_use]
+    pub fn is_harmed(&self, node: NodeIndex) -> bool {
+        self.nodes.get(node).is_some_and(|node| node.harmed)
+    }
+
+    /// The size of a node's data directory, bytes that the file system gave to it.
+    #[must_use]
+    pub fn data_bytes(&self, node: NodeIndex) -> u64 {
+        data::bytes(&self.files.data(&self.spec.node_name(node)))
+    }
+
+    /// The last lines of a node's log, indented; for errors.
+    #[must_use]
+    pub fn log_end(&self, node: NodeIndex) -> String {
+        self.files.log_end(&self.spec.node_name(node))
+    }
+
+    /// Carries an action out.
+    ///
+    /// # Errors
+    /// [`Refused::NotHere`] for what this cluster has no means for, [`Refused::Failed`] for what went wrong.
+    pub async fn act(&mut self, action: Action) -> Result<(), Refused> {
+        if let Some(node) = subject(action).filter(|node| *node >= self.nodes.len()) {
+            return Err(Refused::Failed(format!("there is no node {node}")));
+        }
+        self.look()?;
+        match action {
+            Action::Wire(from, to, wire) => self.links.set(from, to, wire),
+            Action::HealWires => {
+                self.links.heal();
+                Ok(())
+            }
+            Action::Kill(node) => self.kill(node).await,
+            Action::Stop(node) => self.stop_node(node).await,
+            Action::Start(node) => self.start_node(node).await,
+            Action::Pause(node) => self.set(node, |node| node.paused = true).await,
+            Action::Resume(node) => self.set(node, |node| node.paused = false).await,
+            Action::Processor(node, percent) => {
+                let share = (percent < 100).then_some(percent.max(1));
+                self.set(node, |node| node.share = share).await
+            }
+            Action::Clock(node, clock) => self.set_clock(node, clock),
+            Action::Disk(..) => Err(no_disk()),
+            Action::Data(node, data) => self.change_data(node, data),
+            Action::Clone(node) => self.clone_node(node).await,
+        }
+    }
+
+    /// Ends all faults and starts every node that does not run.
+    ///
+    /// # Errors
+    /// When a process can not be started or signalled.
+    pub async fn heal(&mut self) -> Result<()> {
+        self.links.heal();
+        self.copies.end().await;
+        self.look()?;
+        for node in 0..self.nodes.len() {
+            if self.clocks.is_some() {
+                self.set_clock(node, Clock::True)?;
+            }
+            self.nodes[node].share = None;
+            self.start_node(node).await?;
+        }
+        Ok(())
+    }
+
+    /// Notices processes that ended by themselves. One that refuses data which was changed behind its back is started
+    /// again with the order to set that data aside, as an operator would; every other end is a death.
+    ///
+    /// # Errors
+    /// When the process can not be started again.
+    pub fn look(&mut self) -> Result<(), Refused> {
+        for node in 0..self.nodes.len() {
+            let slot = &mut self.nodes[node];
+            let Some(status) = slot.process.as_mut().and_then(Process::ended) else {
+                continue;
+            };
+            slot.process = None;
+            slot.paused = false;
+            if slot.harmed && !slot.rebuilt && status.code() == Some(REFUSES_DATA) {
+                slot.rebuilt = true;
+                self.spawn(node, true).map_err(failed)?;
+                continue;
+            }
+            let name = self.spec.node_name(node);
+            let log = self.files.log_end(&name);
+            self.deaths.push(format!(
+                "{name} ended by itself, {status}; its log ends with{log}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// What [`Target::deaths`](crate::target::Target::deaths) says.
+    pub fn deaths(&mut self) -> Vec<String> {
+        if let Err(refused) = self.look() {
+            self.deaths.push(refused.to_string());
+        }
+        std::mem::take(&mut self.deaths)
+    }
+
+    /// Ends everything: SIGTERM, and SIGKILL for those that are not gone within 12 s. When it returns no process is
+    /// left. Names those that had to be killed.
+    pub async fn stop(mut self) -> Vec<String> {
+        self.copies.end().await;
+        for process in self.nodes.iter_mut().filter_map(|it| it.process.as_mut()) {
+            process.terminate().await;
+        }
+        let mut killed = Vec::new();
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            let Some(process) = node.process.take() else {
+                continue;
+            };
+            if process.wait_or_kill(STOP_WITHIN).await == Ended::Killed {
+                killed.push(self.spec.node_name(index));
+            }
+        }
+        self.links.shutdown().await;
+        killed
+    }
+
+    fn spawn(&mut self, node: NodeIndex, rebuild: bool) -> Result<()> {
+        let name = self.spec.node_name(node);
+        let launch = Launch {
+            program: &self.program,
+            settings: &self.files.settings(&name),
+            folder: self.files.path(),
+            log: &self.files.log(&name),
+            rebuild,
+            environment: match &mut self.clocks {
+                Some(clocks) => clocks.environment(node)?,
+                None => Vec::new(),
+            },
+        };
+        let process = Process::spawn(&launch)
+            .with_context(|| format!("the node {name} can not be started"))?;
+        self.nodes[node].process = Some(process);
+        Ok(())
+    }
+
+    async fn kill(&mut self, node: NodeIndex) -> Result<(), Refused> {
+        let slot = &mut self.nodes[node];
+        slot.paused = false;
+        if let Some(process) = slot.process.take() {
+            process.kill().await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    async fn stop_node(&mut self, node: NodeIndex) -> Result<(), Refused> {
+        let slot = &mut self.nodes[node];
+        slot.paused = false;
+        let Some(mut process) = slot.process.take() else {
+            return Ok(());
+        };
+        process.terminate().await;
+        if process.wait_or_kill(STOP_WITHIN).await == Ended::Killed {
+            let name = self.spec.node_name(node);
+            let seconds = STOP_WITHIN.as_secs();
+            self.deaths.push(format!(
+                "{name} did not end within {seconds} s of SIGTERM and was killed"
+            ));
+        }
+        Ok(())
+    }
+
+    async fn start_node(&mut self, node: NodeIndex) -> Result<(), Refused> {
+        self.nodes[node].paused = false;
+        if self.nodes[node].process.is_none() {
+            self.spawn(node, false).map_err(failed)?;
+        }
+        self.nodes[node].apply().await
+    }
+
+    async fn set(
+        &mut self,
+        node: NodeIndex,
+        change: impl FnOnce(&mut Node),
+    ) -> Result<(), Refused> {
+        let slot = &mut self.nodes[node];
+        change(slot);
+        if slot.process.is_none() {
+            slot.paused = false;
+        }
+        slot.apply().await
+    }
+
+    fn set_clock(&mut self, node: NodeIndex, clock: Clock) -> Result<(), Refused> {
+        match &mut self.clocks {
+            Some(clocks) => clocks.set(node, clock).map_err(failed),
+            None => Err(Refused::NotHere(
+                "clocks of their own: the cluster was started without them".to_owned(),
+            )),
+        }
+    }
+
+    fn change_data(&mut self, node: NodeIndex, change: Data) -> Result<(), Refused> {
+        let name = self.spec.node_name(node);
+        if self.nodes[node].process.is_some() {
+            let why = format!("{name} runs: only the data of a node that does not can be changed");
+            return Err(Refused::Failed(why));
+        }
+        let (folder, kept) = (self.files.data(&name), self.files.kept(&name));
+        let harm = match change {
+            Data::DropUnsynced | Data::Tear => return Err(no_disk()),
+            Data::FlipBit => data::flip_bit(&folder, &mut self.random),
+            Data::Misdirect => data::misdirect(&folder, &mut self.random),
+            Data::Wipe => data::wipe(&folder),
+            Data::Keep => return data::copy(&folder, &kept).map_err(failed),
+            Data::Restore => data::copy(&kept, &folder),
+        };
+        harm.map_err(failed)?;
+        self.nodes[node].harmed = true;
+        self.nodes[node].rebuilt = false;
+        Ok(())
+    }
+
+    /// A second process with the same name, on a copy of the data, beside the first one.
+    async fn clone_node(&mut self, node: NodeIndex) -> Result<(), Refused> {
+        let name = self.spec.node_name(node);
+        let was_paused = self.nodes[node].paused;
+        // The copy of a node that goes on writing would be torn, and not what a copied disk image is.
+        self.set(node, |node| node.paused = true).await?;
+        let copied = self.files.write_copy(&self.spec, node, &self.links);
+        self.set(node, |node| node.paused = was_paused).await?;
+        let copy = copied.map_err(failed)?;
+        let launch = Launch {
+            program: &self.program,
+            settings: &copy.settings,
+            folder: self.files.path(),
+            log: &self.files.log(&format!("{name}-copy")),
+            rebuild: false,
+            environment: Vec::new(),
+        };
+        let process = Process::spawn(&launch).map_err(failed)?;
+        self.copies.watch(process, copy);
+        self.nodes[node].harmed = true;
+        Ok(())
+    }
+
+    /// The nodes whose data was changed behind their backs.
+    #[must_use]
+    pub fn harmed(&self) -> BTreeSet<NodeIndex> {
+        let all = 0..self.nodes.len();
+        all.filter(|node| self.is_harmed(*node)).collect()
+    }
+}
+
+/// The node that an action is about.
+fn subject(action: Action) -> Option<NodeIndex> {
+    match action {
+        Action::HealWires => None,
+        Action::Wire(a, b, _) => Some(a.max(b)),
+        Action::Kill(node)
+        | Action::Stop(node)
+        | Action::Start(node)
+        | Action::Pause(node)
+        | Action::Resume(node)
+        | Action::Processor(node, _)
+        | Action::Clock(node, _)
+        | Action::Disk(node, _)
+        | Action::Data(node, _)
+        | Action::Clone(node) => Some(node),
+    }
+}
+
+fn no_disk() -> Refused {
+    Refused::NotHere("a FUSE disk".to_owned())
+}
+
+fn failed(error: anyhow::Error) -> Refused {
+    Refused::Failed(format!("{error:#}"))
+}

@@ -1,0 +1,232 @@
+//! One node's process: started, signalled, waited for.
+//!
+//! Signals go through a handle of the process (pidfd) and not to a number, so none can reach a stranger.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+/// One turn of a throttled process: it runs for its share of it and stands for the rest.
+const TURN: Duration = Duration::from_millis(100);
+
+/// How long a process may take to stand still after it was told to. A thread in the middle of a write to a slow disk
+/// stands only when that is done.
+const STAND_WITHIN: Duration = Duration::from_secs(5);
+
+/// Between two looks whether a process stands: nobody tells.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// How to start a process.
+pub(super) struct Launch<'a> {
+    pub(super) program: &'a Path,
+    pub(super) settings: &'a Path,
+    /// The working directory.
+    pub(super) folder: &'a Path,
+    pub(super) log: &'a Path,
+    /// Whether damaged data is to be set aside.
+    pub(super) rebuild: bool,
+    /// Variables to set.
+    pub(super) environment: Vec<(&'static str, OsString)>,
+}
+
+/// How a process ended that was told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// In time.
+    Itself,
+    /// By SIGKILL.
+    Killed,
+}
+
+/// A process that was not waited for yet.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    id: u32,
+    handle: Arc<OwnedFd>,
+    throttle: Option<JoinHandle<()>>,
+    /// Held open, never written: the node stops when it is closed, however this program ends.
+    _lifeline: Option<ChildStdin>,
+}
+
+impl Process {
+    /// Starts a node. Its output goes to the end of its log.
+    ///
+    /// # Errors
+    /// When the log can not be opened or the process not be started.
+    pub(super) fn spawn(launch: &Launch<'_>) -> Result<Process> {
+        let log = open_log(launch.log)?;
+        let errors = log.try_clone().context("the log can not be opened twice")?;
+        let mut command = Command::new(launch.program);
+        command
+            .args(["serve", "--parent-pipe", "--config"])
+            .arg(launch.settings)
+            .current_dir(launch.folder)
+            .stdin(Stdio::piped())
+            .stdout(log)
+            .stderr(errors)
+            // Ctrl-C on the terminal is for the harness, which stops its nodes in order.
+            .process_group(0)
+            .kill_on_drop(true);
+        if launch.rebuild {
+            command.arg("--rebuild");
+        }
+        // Variables win over files: what is meant for clients must not reach the nodes.
+        let ours = std::env::vars_os().map(|(name, _)| name);
+        for variable in ours.filter(|name| name.as_encoded_bytes().starts_with(b"HANSA_")) {
+            command.env_remove(variable);
+        }
+        command.envs(launch.environment.iter().map(|(name, value)| (name, value)));
+        let started = command.spawn();
+        let mut child = started.with_context(|| launch.program.display().to_string())?;
+        // Out of the child: waiting for a child closes the input that it still holds.
+        let lifeline = child.stdin.take();
+        let id = child.id().context("it ended at once")?;
+        let raw = i32::try_from(id).ok().and_then(Pid::from_raw);
+        let raw = raw.context("its process id is out of bounds")?;
+        let handle = pidfd_open(raw, PidfdFlags::empty()).context("no handle of it")?;
+        Ok(Process {
+            child,
+            id,
+            handle: Arc::new(handle),
+            throttle: None,
+            _lifeline: lifeline,
+        })
+    }
+
+    /// Its process id.
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// How it ended, if it did by itself.
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Lets it stand still. Returns when it does, or has ended.
+    ///
+    /// # Errors
+    /// When it does not stand within 5 s.
+    pub(super) async fn pause(&mut self) -> Result<()> {
+        self.unthrottle().await;
+        signal(&self.handle, Signal::STOP);
+        let give_up = Instant::now() + STAND_WITHIN;
+        while !self.stands() && self.ended().is_none() {
+            if Instant::now() >= give_up {
+                let seconds = STAND_WITHIN.as_secs();
+                bail!(
+                    "process {} does not stand still within {seconds} s",
+                    self.id
+                );
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Lets it run freely.
+    ///
+    /// # Errors
+    /// None; one type with the others.
+    pub(super) async fn resume(&mut self) -> Result<()> {
+        self.unthrottle().await;
+        signal(&self.handle, Signal::CONT);
+        Ok(())
+    }
+
+    /// Lets it run for so many percent of the time, 1 to 99, until something else is said.
+    ///
+    /// # Errors
+    /// None; one type with the others.
+    pub(super) async fn throttle(&mut self, percent: u8) -> Result<()> {
+        self.unthrottle().await;
+        let handle = self.handle.clone();
+        let runs = TURN * u32::from(percent.clamp(1, 99)) / 100;
+        self.throttle = Some(tokio::spawn(async move {
+            loop {
+                signal(&handle, Signal::CONT);
+                sleep(runs).await;
+                signal(&handle, Signal::STOP);
+                sleep(TURN - runs).await;
+            }
+        }));
+        Ok(())
+    }
+
+    /// Asks it to end; it runs freely from now on.
+    pub(super) async fn terminate(&mut self) {
+        self.unthrottle().await;
+        signal(&self.handle, Signal::TERM);
+        // One that stands still would never get the news.
+        signal(&self.handle, Signal::CONT);
+    }
+
+    /// Waits until it has ended, and kills it when that takes too long.
+    pub(super) async fn wait_or_kill(mut self, within: Duration) -> Ended {
+        if timeout(within, self.child.wait()).await.is_ok() {
+            return Ended::Itself;
+        }
+        // An error means that it is gone: there is nothing left to do.
+        let _ = self.kill().await;
+        Ended::Killed
+    }
+
+    /// Ends it with SIGKILL and waits for it.
+    ///
+    /// # Errors
+    /// When it can not be waited for.
+    pub(super) async fn kill(mut self) -> Result<()> {
+        self.unthrottle().await;
+        let id = self.id;
+        let killed = self.child.kill().await;
+        killed.with_context(|| format!("process {id} can not be killed"))
+    }
+
+    async fn unthrottle(&mut self) {
+        if let Some(task) = self.throttle.take() {
+            task.abort();
+            // Being aborted is how it ends.
+            let _ = task.await;
+        }
+    }
+
+    fn stands(&self) -> bool {
+        use std::os::fd::AsFd as _;
+        // The news is left where it is; it is gone by itself when the process goes on.
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let news = waitid(WaitId::PidFd(self.handle.as_fd()), options);
+        news.ok().flatten().is_some_and(|status| status.stopped())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(task) = &self.throttle {
+            task.abort();
+        }
+    }
+}
+
+/// A process that has ended takes no signal, and needs none.
+fn signal(handle: &OwnedFd, signal: Signal) {
+    let _ = pidfd_send_signal(handle, signal);
+}
+
+fn open_log(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    let opened = options.create(true).append(true).open(path);
+    opened.with_context(|| format!("can not write the log {}", path.display()))
+}
