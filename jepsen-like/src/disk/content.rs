@@ -1,0 +1,211 @@
+//! The bytes of one file: what a process sees, and what a power cut leaves of them.
+//!
+//! The file on the backing file system holds what a process sees. What the disk has instead is kept in memory, block
+//! by block, from the first change of a block to the sync that makes it good. So a sync costs no copy, an append
+//! costs no copy at all, and a cut writes the old blocks back.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+use crate::random::Random;
+
+/// What is written to a disk in one piece by the kernel's cache, bytes.
+pub(super) const BLOCK: u64 = 4096;
+
+/// What a disk writes in one piece, bytes: a torn write consists of whole ones.
+pub(super) const SECTOR: u64 = 512;
+
+/// A block that is not on the disk as the process sees it.
+struct Undo {
+    /// What the disk has of it: shorter than a block where the durable file ends, and zeros after that.
+    image: Vec<u8>,
+    /// Whether the next sync writes the block. Not so after a failed sync: the kernel takes its pages for clean.
+    dirty: bool,
+}
+
+/// The newest write since the last sync.
+#[derive(Clone, Copy)]
+struct Newest {
+    at: u64,
+    len: u64,
+}
+
+/// See the module.
+pub(super) struct Content {
+    file: File,
+    size: u64,
+    durable: u64,
+    undo: BTreeMap<u64, Undo>,
+    newest: Option<Newest>,
+}
+
+impl Content {
+    /// An empty file, or with `durable` what the file holds, synced.
+    pub(super) fn new(file: File) -> io::Result<Content> {
+        let size = file.metadata()?.len();
+        Ok(Content {
+            file,
+            size,
+            durable: size,
+            undo: BTreeMap::new(),
+            newest: None,
+        })
+    }
+
+    /// Bytes that the process sees.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Bytes that the disk has.
+    pub(super) fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    /// What the process sees from `at`: `len` bytes, or fewer where the file ends.
+    pub(super) fn read(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
+        let rest = self.size.saturating_sub(at);
+        let mut bytes = vec![0; len.min(usize::try_from(rest).unwrap_or(usize::MAX))];
+        self.file.read_exact_at(&mut bytes, at)?;
+        Ok(bytes)
+    }
+
+    /// Writes, as a process does: nothing of it is durable.
+    pub(super) fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let len = bytes.len() as u64;
+        self.before_change(at, at + len)?;
+        self.file.write_all_at(bytes, at)?;
+        self.size = self.size.max(at + len);
+        self.newest = Some(Newest { at, len });
+        Ok(())
+    }
+
+    /// Cuts the file off, or lets it end in zeros. Not durable either.
+    pub(super) fn resize(&mut self, size: u64) -> io::Result<()> {
+        self.before_change(size, self.durable)?;
+        self.file.set_len(size)?;
+        self.size = size;
+        self.newest = self.newest.filter(|newest| newest.at + newest.len <= size);
+        Ok(())
+    }
+
+    /// Keeps what the disk has of the blocks that are about to change. Where the durable file is over there is
+    /// nothing to keep, but the block is noted: a failed sync has to know it.
+    fn before_change(&mut self, from: u64, to: u64) -> io::Result<()> {
+        if from >= to {
+            return Ok(());
+        }
+        for block in from / BLOCK..to.div_ceil(BLOCK) {
+            if let Some(undo) = self.undo.get_mut(&block) {
+                undo.dirty = true;
+                continue;
+            }
+            let image = self.block(block, self.durable)?;
+            self.undo.insert(block, Undo { image, dirty: true });
+        }
+        Ok(())
+    }
+
+    /// A block of the file as the process sees it, up to `end`.
+    fn block(&self, block: u64, end: u64) -> io::Result<Vec<u8>> {
+        let start = block * BLOCK;
+        self.read(start, BLOCK.min(end.saturating_sub(start)) as usize)
+    }
+
+    /// A sync that succeeds. What an earlier one that failed should have written stays away.
+    pub(super) fn sync(&mut self) {
+        let size = self.size;
+        self.undo
+            .retain(|block, undo| !undo.dirty && block * BLOCK < size);
+        self.durable = size;
+        self.newest = None;
+    }
+
+    /// A sync that fails: nothing gets to the disk, and later syncs do not try these blocks again.
+    pub(super) fn fail_sync(&mut self) {
+        for undo in self.undo.values_mut() {
+            undo.dirty = false;
+        }
+        self.newest = None;
+    }
+
+    /// Makes the file what the disk has of it. Returns how many bytes went away, in whole blocks.
+    pub(super) fn roll_back(&mut self) -> io::Result<u64> {
+        self.file.set_len(self.durable)?;
+        let mut lost = 0;
+        for (block, undo) in std::mem::take(&mut self.undo) {
+            let start = block * BLOCK;
+            lost += BLOCK.min(self.size.max(self.durable).saturating_sub(start));
+            let mut bytes = undo.image;
+            bytes.resize(BLOCK.min(self.durable.saturating_sub(start)) as usize, 0);
+            self.file.write_all_at(&bytes, start)?;
+        }
+        self.size = self.durable;
+        self.newest = None;
+        Ok(lost)
+    }
+
+    /// Whether a write came after the last sync.
+    pub(super) fn can_tear(&self) -> bool {
+        self.newest.is_some_and(|newest| newest.len > 0)
+    }
+
+    /// Makes the file what the disk has of it and some sectors of the newest write. Returns how many bytes went away
+    /// and what was done, in words.
+    pub(super) fn tear(&mut self, random: &mut Random) -> io::Result<(u64, String)> {
+        let Some(Newest { at, len }) = self.newest.filter(|newest| newest.len > 0) else {
+            return Ok((self.roll_back()?, "had no unsynced write".to_owned()));
+        };
+        let first = at / SECTOR;
+        let sectors = (at + len).div_ceil(SECTOR) - first;
+        let mut kept = Vec::new();
+        for number in choose_sectors(random, sectors) {
+            let start = (first + number) * SECTOR;
+            kept.push((start, self.read(start, SECTOR as usize)?));
+        }
+        let mut lost = self.roll_back()?;
+        for (start, bytes) in &kept {
+            self.file.write_all_at(bytes, *start)?;
+            self.durable = self.durable.max(start + bytes.len() as u64);
+            lost = lost.saturating_sub(bytes.len() as u64);
+        }
+        self.size = self.durable;
+        let kept = kept.len();
+        let done = format!("{kept} of {sectors} sectors of {len} bytes at {at} are there");
+        Ok((lost, done))
+    }
+
+    /// A block that the disk has.
+    pub(super) fn durable_block(&self, block: u64) -> io::Result<Vec<u8>> {
+        let len = BLOCK.min(self.durable.saturating_sub(block * BLOCK)) as usize;
+        let mut bytes = match self.undo.get(&block) {
+            Some(undo) => undo.image.clone(),
+            None => self.block(block, self.durable)?,
+        };
+        bytes.resize(len, 0);
+        Ok(bytes)
+    }
+
+    /// Changes a block at rest: what the disk has of it, and what a process will see of it.
+    pub(super) fn damage(&mut self, block: u64, change: impl Fn(&mut [u8])) -> io::Result<()> {
+        let mut seen = self.block(block, self.size)?;
+        change(&mut seen);
+        self.file.write_all_at(&seen, block * BLOCK)?;
+        if let Some(undo) = self.undo.get_mut(&block) {
+            change(&mut undo.image);
+        }
+        Ok(())
+    }
+}
+
+/// A prefix of the sectors, or all but some; in order. A single sector is there or not, as it is for a disk.
+fn choose_sectors(random: &mut Random, sectors: u64) -> Vec<u64> {
+    if sectors == 1 || random.chance(500) {
+        return (0..random.below(sectors.max(2))).collect();
+    }
+    let missing = random.below(sectors);
+    let there = |number: &u64| *number != missing && !random.chance(200);
+    (0..sectors).filter(there).collect()
+}
