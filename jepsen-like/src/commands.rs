@@ -20,6 +20,7 @@ use crate::sim::{self, Run};
 
 #[cfg(feature = "mutants")]
 pub mod mutants;
+pub mod run;
 
 /// Which runs of the simulator to do.
 #[derive(Clone, Debug)]

@@ -21,6 +21,7 @@ Examples:
   hansa-jepsen sim --seeds 500            500 seeded runs of the core under faults
   hansa-jepsen sim --seed 42              one of them, in detail
   hansa-jepsen sim --seed 42 --seeds 10   ten of them, from that one on
+  hansa-jepsen run --time 300             real processes under all workloads and faults
   hansa-jepsen check history.jsonl        judge a history, of a run or of anything else
   hansa-jepsen model --schedules 100000   the strong register alone
 Exit codes: 0 clean, 1 a violation or an undecided property (or a mutant that escaped), 2 wrong usage or no
@@ -47,6 +48,10 @@ enum Command {
         #[arg(long)]
         mutant: Option<String>,
     },
+    /// Real processes under load and faults, judged by every checker.
+    Run(commands::run::RunArgs),
+    /// As run, for hours; it can be taken up again.
+    Soak(commands::run::SoakArgs),
     /// Judges histories with every checker; exits with 1 when one is not proved clean.
     Check {
         /// Histories (docs/history-format.md).
@@ -108,6 +113,8 @@ fn run(args: Args) -> anyhow::Result<bool> {
             };
             commands::sim(&seeds, file)
         }
+        Command::Run(args) => commands::run::run(args),
+        Command::Soak(args) => commands::run::soak(args),
         Command::Check { files } => commands::check(&files),
         Command::Model { schedules, seed } => Ok(commands::model(schedules, seed)),
         #[cfg(feature = "mutants")]

@@ -326,11 +326,15 @@ fn a_good_target_is_clean_and_leaves_its_history() {
 #[test]
 fn a_lost_write_and_unequal_replicas_are_found() {
     let flaws = Flaws {
-        loses: Some(7),
+        loses: Some(3),
         unequal: true,
         ..Flaws::default()
     };
-    let (outcome, _folder) = play(flaws, |it| it.round = Duration::from_millis(800));
+    let (outcome, _folder) = play(flaws, |it| {
+        it.round = Duration::from_secs(3);
+        it.workloads = vec![Workload::Register];
+        it.levels = vec![Levels::Strong];
+    });
     assert!(!outcome.is_clean());
     let found = found(&outcome);
     for property in ["durability", "linearizable", "convergence"] {

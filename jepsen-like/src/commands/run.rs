@@ -1,0 +1,187 @@
+//! `hansa-jepsen run`: real processes, real faults, a verdict.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+
+use crate::cluster::Spec;
+use crate::nemesis::{Layout, Nemesis};
+use crate::run::{self, Options, Outcome, Round, progress};
+use crate::target::hansa::HansaTarget;
+use crate::workload::name_of;
+
+/// Longest run that can be asked for: a month.
+const HOURS_MAX: u64 = 720;
+/// An operation is given up after this.
+const DEADLINE: Duration = Duration::from_millis(2_500);
+/// How long after healing everything must be quiet and equal.
+const SETTLE_WITHIN: Duration = Duration::from_secs(60);
+
+/// What to run, and where.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// Workloads, by name or `all`.
+    #[arg(long, value_delimiter = ',', default_value = "all")]
+    workload: Vec<String>,
+    /// Levels, by name or `all`: all of eventual, session, strong and mixed.
+    #[arg(long, value_delimiter = ',', default_value = "all")]
+    levels: Vec<String>,
+    /// Kinds of fault, by name or `all`; `calm` for none.
+    #[arg(long, value_delimiter = ',', default_value = "all")]
+    nemesis: Vec<String>,
+    /// The whole run, seconds; a round that has begun is finished.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=HOURS_MAX * 3600))]
+    time: u64,
+    /// The load of one round, seconds.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    round: u64,
+    /// Everything that varies is drawn from it; a new one each time when it is not given.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Regions.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=7))]
+    regions: u16,
+    /// Nodes in each region.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=5))]
+    nodes_per_region: u16,
+    /// Clients that begin at each node.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    clients: u16,
+    /// Longest pause of a client between two operations, milliseconds.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    think: u64,
+    /// The storage engine of the nodes: fjall or sled.
+    #[arg(long, default_value = "fjall")]
+    engine: String,
+    /// The `hansa` to start; else the one beside this program.
+    #[arg(long)]
+    bin: Option<PathBuf>,
+    /// Where histories, the verdict and the report go.
+    #[arg(long, default_value = "jepsen-run")]
+    out: PathBuf,
+    /// Take up the run in this folder where it ended.
+    #[arg(long)]
+    resume: bool,
+    /// Histories of clean rounds that are kept, the newest ones.
+    #[arg(long, default_value_t = 1000)]
+    keep: usize,
+    /// Nodes without changeable clocks and disks: faster, and the faults that need them are not done.
+    #[arg(long)]
+    plain: bool,
+}
+
+/// How long to go on.
+#[derive(Args, Debug)]
+pub struct SoakArgs {
+    /// The whole run, hours.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=HOURS_MAX))]
+    hours: u64,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// Runs for hours; bounded in what it keeps, and taken up again with `--resume`.
+///
+/// # Errors
+/// As [`run`].
+pub fn soak(args: SoakArgs) -> anyhow::Result<bool> {
+    run(RunArgs {
+        time: args.hours * 3600,
+        keep: args.run.keep.min(50),
+        ..args.run
+    })
+}
+
+/// Runs, tells about every round on standard output, and says whether all was clean.
+///
+/// # Errors
+/// When an option is wrong, no cluster can be started, or a file not be written.
+pub fn run(args: RunArgs) -> anyhow::Result<bool> {
+    let options = args.options()?;
+    println!(
+        "seed {}; histories in {}",
+        options.seed,
+        options.folder.display()
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?;
+    let start = async |kinds: &[Nemesis]| HansaTarget::start(args.spec(&options, kinds)).await;
+    let told = |round: &Round| println!("{}", progress::line(round));
+    let outcome = runtime.block_on(run::run(&options, start, told))?;
+    println!("{}", progress::closing(&outcome));
+    Ok(outcome.is_clean())
+}
+
+impl RunArgs {
+    fn layout(&self) -> Layout {
+        Layout {
+            regions: self.regions.into(),
+            nodes_per_region: self.nodes_per_region.into(),
+        }
+    }
+
+    fn options(&self) -> anyhow::Result<Options> {
+        let before = Outcome::read(&self.out)?;
+        let done = match (self.resume, before) {
+            (true, None) => bail!("--resume: there is no verdict in {}", self.out.display()),
+            (false, Some(_)) => bail!(
+                "--out {}: there is a verdict already; take it up with --resume, or name another folder",
+                self.out.display()
+            ),
+            (_, before) => before,
+        };
+        let drawn = || self.seed.unwrap_or_else(rand::random);
+        Ok(Options {
+            seed: done.as_ref().map_or_else(drawn, |done| done.seed),
+            workloads: chosen("workload", &self.workload)?,
+            levels: chosen("levels", &self.levels)?,
+            nemeses: chosen("nemesis", &self.nemesis)?,
+            time: Duration::from_secs(self.time),
+            round: Duration::from_secs(self.round),
+            clients_per_node: self.clients.into(),
+            think: Duration::from_millis(self.think),
+            deadline: DEADLINE,
+            settle_within: SETTLE_WITHIN,
+            folder: self.out.clone(),
+            keep: self.keep,
+            done,
+        })
+    }
+
+    /// A cluster that can do what these kinds of fault need.
+    fn spec(&self, options: &Options, kinds: &[Nemesis]) -> Spec {
+        let clocks = [
+            Nemesis::ClockJump,
+            Nemesis::ClockDrift,
+            Nemesis::ClockFreeze,
+        ];
+        Spec {
+            engine: self.engine.clone(),
+            program: self.bin.clone(),
+            clocks: !self.plain && kinds.iter().any(|kind| clocks.contains(kind)),
+            seed: options.seed,
+            ..Spec::new(self.layout())
+        }
+    }
+}
+
+/// The choices that these names stand for.
+fn chosen<T: ValueEnum + Clone>(option: &str, names: &[String]) -> anyhow::Result<Vec<T>> {
+    if names.iter().any(|name| name == "all") {
+        return Ok(T::value_variants().to_vec());
+    }
+    let choose = |name: &String| {
+        T::from_str(name, false).or_else(|_| {
+            let known: Vec<String> = T::value_variants().iter().map(name_of).collect();
+            bail!(
+                "--{option}: no {name:?}; there are all, {}",
+                known.join(", ")
+            )
+        })
+    };
+    names.iter().map(choose).collect()
+}
