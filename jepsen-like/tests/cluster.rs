@@ -10,7 +10,7 @@ use hansa_jepsen::cluster::Spec;
 use hansa_jepsen::history::{
     CONDITION_FAILED, Datum, Expect, History, Level, Membership, Op, Record, Status, Swap,
 };
-use hansa_jepsen::nemesis::{Action, Layout, NodeIndex, Wire};
+use hansa_jepsen::nemesis::{Action, Data, Layout, NodeIndex, Refused, Wire};
 use hansa_jepsen::target::hansa::{FINAL_PROCESS, HansaClient, HansaTarget};
 use hansa_jepsen::target::{RunClock, Target, TargetClient};
 use hansa_jepsen::workload::{Intent, Tie};
@@ -346,6 +346,158 @@ async fn real_processes_are_loaded_broken_healed_and_judged() {
     let records = [near.records, far.records, other.records, finals].concat();
     let history = History { records };
     for (name, verdict) in checker::check_all(&history) {
+        assert!(verdict.is_ok(), "{name}: {verdict:?}");
+    }
+}
+
+/// Processor time that a process has had, in ticks of the system.
+fn ticks(id: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+    let fields: Vec<&str> = text
+        .rsplit_once(')')
+        .unwrap()
+        .1
+        .split_whitespace()
+        .collect();
+    // User and system time: fields 14 and 15, counted from the process id.
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_stand_still_run_slowly_and_go_on() {
+    let mut target = HansaTarget::start(spec()).await.unwrap();
+    let clock = RunClock::start();
+    let id = target.cluster().process_id(1).unwrap();
+    let mut scribe = scribe(&target, 1, 1, clock);
+    let get = || intent(Op::Get, "registers/r", None, Level::Eventual);
+
+    for _ in 0..2 {
+        target.act(Action::Pause(1)).await.unwrap();
+    }
+    let before = ticks(id);
+    let short = Duration::from_millis(300);
+    let record = scribe.client.perform(&get(), clock, short).await;
+    assert_eq!(record.status, Status::Fail, "{}", record.describe());
+    assert_eq!(ticks(id), before, "it stands still");
+    // A start of one that stands lets it go on: it is the same process.
+    target.act(Action::Start(1)).await.unwrap();
+    scribe.succeeds(get()).await;
+    assert_eq!(target.cluster().process_id(1), Some(id));
+
+    target.act(Action::Processor(1, 5)).await.unwrap();
+    target.act(Action::Pause(1)).await.unwrap();
+    let before = ticks(id);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(ticks(id), before, "its turns do not wake it");
+    target.act(Action::Resume(1)).await.unwrap();
+    scribe.succeeds(get()).await;
+    // One that is throttled or stands can be ended all the same.
+    target.act(Action::Stop(1)).await.unwrap();
+    target.act(Action::Pause(1)).await.unwrap();
+    target.act(Action::Start(1)).await.unwrap();
+    target.act(Action::Pause(1)).await.unwrap();
+    target.act(Action::Stop(1)).await.unwrap();
+    assert_eq!(target.cluster().process_id(1), None);
+    target.heal().await.unwrap();
+    target.settle(SETTLED).await.unwrap();
+    assert_eq!(target.deaths(), Vec::<String>::new());
+
+    // One that ends by itself is reported, once, and started again by a start.
+    let id = target.cluster().process_id(1).unwrap();
+    let killed = Command::new("kill").args(["-9", &id.to_string()]).status();
+    assert!(killed.unwrap().success());
+    let mut deaths = Vec::new();
+    eventually("the death is noticed", async || {
+        deaths.extend(target.deaths());
+        !deaths.is_empty()
+    })
+    .await;
+    assert!(
+        deaths[0].starts_with("eu-central-1 ended by itself"),
+        "{deaths:?}"
+    );
+    target.act(Action::Start(1)).await.unwrap();
+    target.settle(SETTLED).await.unwrap();
+    assert_eq!(target.deaths(), Vec::<String>::new());
+    target.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_data_is_gone_or_old_or_damaged_comes_back_without_its_vote() {
+    for damage in [Data::Wipe, Data::Restore, Data::FlipBit, Data::Misdirect] {
+        let mut target = HansaTarget::start(spec()).await.unwrap();
+        let clock = RunClock::start();
+        let mut scribe = scribe(&target, 1, 0, clock);
+        one_of_each(&mut scribe, 0).await;
+        let refused = target.act(Action::Data(1, damage)).await.unwrap_err();
+        assert!(
+            matches!(&refused, Refused::Failed(why) if why.contains("runs")),
+            "{refused}"
+        );
+        if damage == Data::Restore {
+            target.act(Action::Kill(1)).await.unwrap();
+            let nothing = target.act(Action::Data(1, damage)).await.unwrap_err();
+            assert!(matches!(nothing, Refused::Failed(_)), "{nothing}");
+            target.act(Action::Data(1, Data::Keep)).await.unwrap();
+            target.act(Action::Start(1)).await.unwrap();
+            target.settle(SETTLED).await.unwrap();
+            one_of_each(&mut scribe, 1).await;
+        }
+        target.act(Action::Kill(1)).await.unwrap();
+        target.act(Action::Data(1, damage)).await.unwrap();
+        target.act(Action::Start(1)).await.unwrap();
+        let settled = target.settle(SETTLED).await;
+        let log = target.cluster().log_end(1);
+        assert!(settled.is_ok(), "{damage:?}: {settled:?}{log}");
+        let keys = ["registers/r", "counters/c", "sets/s"].map(str::to_owned);
+        let finals = target.finals(&keys, clock).await;
+        assert!(
+            finals.iter().all(|it| it.status == Status::Ok),
+            "{finals:?}"
+        );
+        assert_eq!(target.deaths(), Vec::<String>::new(), "{damage:?}");
+        target.stop().await;
+        let records = [scribe.records, finals].concat();
+        for (name, verdict) in checker::check_all(&History { records }) {
+            assert!(verdict.is_ok(), "{damage:?}: {name}: {verdict:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_on_a_copy_of_the_data_costs_nothing_that_was_acknowledged() {
+    let mut target = HansaTarget::start(spec()).await.unwrap();
+    let clock = RunClock::start();
+    let mut scribe = scribe(&target, 1, 0, clock);
+    one_of_each(&mut scribe, 0).await;
+    target.act(Action::Clone(0)).await.unwrap();
+    for n in 0..40 {
+        let value = format!("c{n}");
+        for node in 0..3 {
+            scribe.client.move_to(node);
+            let level = if n % 2 == 0 {
+                Level::Session
+            } else {
+                Level::Strong
+            };
+            let value = format!("{value}-{node}");
+            scribe
+                .does(intent(Op::Put, "registers/cloned", text(&value), level))
+                .await;
+            scribe
+                .does(intent(Op::Get, "registers/cloned", None, level))
+                .await;
+        }
+    }
+    target.heal().await.unwrap();
+    let settled = target.settle(SETTLED).await;
+    let log = target.cluster().log_end(0);
+    assert!(settled.is_ok(), "{settled:?}{log}");
+    let keys = ["registers/r", "registers/cloned", "counters/c", "sets/s"].map(str::to_owned);
+    let finals = target.finals(&keys, clock).await;
+    target.stop().await;
+    let records = [scribe.records, finals].concat();
+    for (name, verdict) in checker::check_all(&History { records }) {
         assert!(verdict.is_ok(), "{name}: {verdict:?}");
     }
 }
