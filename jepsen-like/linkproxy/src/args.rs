@@ -1,19 +1,31 @@
-//! The command line, parsed by hand: five flags do not need a dependency.
+//! The command line, parsed by hand: nine flags do not need a dependency.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::str::FromStr;
 use std::time::Duration;
 
-use hansa_linkproxy::{DirectionSettings, LinkSettings};
+use hansa_linkproxy::{Cut, DirectionSettings, LOSS_MAX, LinkSettings};
 
 pub(crate) const USAGE: &str = "\
 usage: hansa-linkproxy --listen ADDR --target ADDR [--delay-ms X] [--back-delay-ms Y] [--jitter-ms Z]
+                       [--bandwidth BYTES] [--loss PERMILLE] [--cut CUT] [--back-cut CUT]
 
   --listen ADDR        where clients connect, for example 127.0.0.1:7201
   --target ADDR        where their bytes go, for example 127.0.0.1:7101
   --delay-ms X         one-way delay from client to target (default 0)
   --back-delay-ms Y    one-way delay from target to client (default: as --delay-ms)
   --jitter-ms Z        extra random delay of up to Z in both directions (default 0)
+  --bandwidth BYTES    at most so many bytes per second in each direction, all connections together
+                       (default: no limit)
+  --loss PERMILLE      chance, in thousandths, of each read to be lost and its connection to be
+                       reset with it, in both directions (default 0)
+  --cut CUT            what the way from client to target does (default open):
+                         open       it carries bytes
+                         blackhole  nothing comes out; senders feel backpressure, nobody is told
+                         reset      connections are reset as soon as they are accepted
+                         half-open  everything is read and thrown away, connections stay up
+  --back-cut CUT       the same for the way from target to client (default open)
   -h, --help           this text
 
 Runs until SIGINT or SIGTERM. Exit code 0 stopped, 1 could not run, 2 wrong arguments.
@@ -36,6 +48,7 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Option<Argume
     let mut words = words;
     let (mut listen, mut target) = (None, None);
     let (mut delay, mut back_delay, mut jitter) = (None, None, None);
+    let (mut bandwidth, mut loss, mut cut, mut back_cut) = (None, None, None, None);
     while let Some(word) = words.next() {
         // `--flag value` and `--flag=value` are the same.
         let (flag, mut inline) = match word.split_once('=') {
@@ -55,20 +68,26 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Option<Argume
             "--delay-ms" => set(&mut delay, flag, milliseconds(flag, &value()?)?)?,
             "--back-delay-ms" => set(&mut back_delay, flag, milliseconds(flag, &value()?)?)?,
             "--jitter-ms" => set(&mut jitter, flag, milliseconds(flag, &value()?)?)?,
+            "--bandwidth" => set(&mut bandwidth, flag, bytes_per_second(flag, &value()?)?)?,
+            "--loss" => set(&mut loss, flag, permille(flag, &value()?)?)?,
+            "--cut" => set(&mut cut, flag, cut_of(flag, &value()?)?)?,
+            "--back-cut" => set(&mut back_cut, flag, cut_of(flag, &value()?)?)?,
             _ => return Err(format!("unknown argument {flag:?}")),
         }
     }
-    let direction = |delay: Option<Duration>| DirectionSettings {
+    let direction = |delay: Option<Duration>, cut: Option<Cut>| DirectionSettings {
         delay: delay.unwrap_or_default(),
         jitter: jitter.unwrap_or_default(),
-        ..DirectionSettings::default()
+        cut: cut.unwrap_or_default(),
+        bandwidth,
+        loss: loss.unwrap_or_default(),
     };
     Ok(Some(Arguments {
         listen: listen.ok_or("--listen is missing")?,
         target: target.ok_or("--target is missing")?,
         settings: LinkSettings {
-            forward: direction(delay),
-            backward: direction(back_delay.or(delay)),
+            forward: direction(delay, cut),
+            backward: direction(back_delay.or(delay), back_cut),
             ..LinkSettings::default()
         },
     }))
@@ -100,6 +119,32 @@ fn milliseconds(flag: &str, text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(value / 1000.0))
 }
 
+fn bytes_per_second(flag: &str, text: &str) -> Result<NonZeroU64, String> {
+    let value = value_of(flag, text)?;
+    NonZeroU64::new(value)
+        .ok_or_else(|| format!("{flag} {text:?}: must be at least 1; for nothing use --cut"))
+}
+
+fn permille(flag: &str, text: &str) -> Result<u16, String> {
+    let value = value_of(flag, text)?;
+    if value > LOSS_MAX {
+        return Err(format!("{flag} {text:?}: must be between 0 and {LOSS_MAX}"));
+    }
+    Ok(value)
+}
+
+fn cut_of(flag: &str, text: &str) -> Result<Cut, String> {
+    match text {
+        "open" => Ok(Cut::Open),
+        "blackhole" => Ok(Cut::Blackhole),
+        "reset" => Ok(Cut::Reset),
+        "half-open" => Ok(Cut::HalfOpen),
+        _ => Err(format!(
+            "{flag} {text:?}: must be open, blackhole, reset or half-open"
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +170,31 @@ mod tests {
     }
 
     #[test]
+    fn limits_and_losses_are_for_both_ways_and_each_cut_for_one() {
+        let line = format!("{ADDRESSES} --bandwidth 2048 --loss=15 --cut half-open");
+        let LinkSettings {
+            forward, backward, ..
+        } = parsed(&line).unwrap().unwrap().settings;
+        for way in [forward, backward] {
+            assert_eq!((way.bandwidth, way.loss), (NonZeroU64::new(2048), 15));
+        }
+        assert_eq!((forward.cut, backward.cut), (Cut::HalfOpen, Cut::Open));
+        for (text, cut) in [
+            ("open", Cut::Open),
+            ("blackhole", Cut::Blackhole),
+            ("reset", Cut::Reset),
+            ("half-open", Cut::HalfOpen),
+        ] {
+            let line = format!("{ADDRESSES} --back-cut {text}");
+            let settings = parsed(&line).unwrap().unwrap().settings;
+            assert_eq!(
+                (settings.forward.cut, settings.backward.cut),
+                (Cut::Open, cut)
+            );
+        }
+    }
+
+    #[test]
     fn every_error_names_the_argument() {
         for (line, named) in [
             ("--target 127.0.0.1:2", "--listen is missing"),
@@ -137,6 +207,9 @@ mod tests {
                 &format!("{ADDRESSES} --jitter-ms 1 --jitter-ms 2"),
                 "--jitter-ms is given twice",
             ),
+            (&format!("{ADDRESSES} --bandwidth 0"), "--bandwidth \"0\""),
+            (&format!("{ADDRESSES} --loss 1001"), "--loss \"1001\""),
+            (&format!("{ADDRESSES} --cut off"), "--cut \"off\""),
             (
                 &format!("{ADDRESSES} --dealy-ms 1"),
                 "unknown argument \"--dealy-ms\"",

@@ -10,7 +10,8 @@ pub struct LinkCounters {
     /// Connections accepted from clients.
     pub accepted: u64,
     /// Accepted connections that never reached the target: it did not answer,
-    /// the link was reset or full, or the client gave up in a black hole.
+    /// the link was reset, half-open or full, or the client gave up in a black
+    /// hole.
     pub refused: u64,
     /// Accepted connections that have not ended yet.
     pub open: u64,
@@ -26,7 +27,8 @@ pub struct DirectionCounters {
     /// Bytes read from the sending end.
     pub bytes_in: u64,
     /// Bytes handed to the receiving end. What is missing against `bytes_in`
-    /// is in flight, held, or was lost with its connection.
+    /// is in flight, held, or was lost: with its connection, or in
+    /// [`Cut::HalfOpen`](crate::Cut::HalfOpen).
     pub bytes_out: u64,
     /// Connections that reached the target and whose direction still carries
     /// bytes, that is, is not yet half-closed.

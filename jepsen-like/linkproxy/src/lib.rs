@@ -1,8 +1,8 @@
 //! A TCP link proxy: the WAN between two nodes on one machine.
 //!
 //! A [`Link`] listens on one address and forwards every connection to one
-//! target. Each [`Direction`] has its own one-way delay, jitter and [`Cut`],
-//! and all of them can be changed while connections are open:
+//! target. Each [`Direction`] has its own one-way delay, jitter, bandwidth, loss
+//! and [`Cut`], and all of them can be changed while connections are open:
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -36,14 +36,23 @@
 //! - **TCP events travel in the line.** A half-close or a reset of one end
 //!   reaches the other end after the delay, and not through a black hole.
 //!
+//! - **Bandwidth is exact over a second**, for all connections of a direction
+//!   together: in any second at most the limit and 20 ms' worth of it come out,
+//!   and as much as the limit if there is enough to send.
+//! - **Half-open is for ever.** A connection that lost bytes in a
+//!   [`Cut::HalfOpen`] stays up and silent in that direction until both ends
+//!   have closed it, healed or not.
+//!
 //! # What it is not
 //!
-//! The proxy sees bytes, not packets. There is no loss, no duplication and no
-//! retransmission timer, and the TCP handshake itself costs nothing: a new
-//! connection pays its first delay with its first byte.
+//! The proxy sees bytes, not packets. There is no duplication and no
+//! retransmission timer, what is lost takes its connection with it, and the TCP
+//! handshake itself costs nothing: a new connection pays its first delay with
+//! its first byte.
 
 #![forbid(unsafe_code)]
 
+mod bucket;
 mod connection;
 mod counters;
 mod line;
@@ -54,5 +63,6 @@ mod timer;
 pub use counters::{DirectionCounters, LinkCounters};
 pub use link::{Link, MAX_CONNECTIONS};
 pub use settings::{
-    Cut, DEFAULT_BUFFER, Direction, DirectionSettings, LinkSettings, MAX_DELAY, MIN_BUFFER,
+    Cut, DEFAULT_BUFFER, Direction, DirectionSettings, LOSS_MAX, LinkSettings, MAX_DELAY,
+    MIN_BUFFER,
 };

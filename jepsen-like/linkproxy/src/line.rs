@@ -4,17 +4,20 @@
 //! waits for that moment and for the direction to be open, and writes. Between
 //! them lies a queue bounded in bytes. End of stream and reset are items of the
 //! same queue, so they are as late as the bytes before them and stay behind a
-//! black hole like these.
+//! black hole like these. So does the loss of a connection. A direction that is
+//! broken for good ([`Cut::HalfOpen`]) has no queue any more: what its sender
+//! says is read and thrown away.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use crate::bucket::{Bucket, piece};
 use crate::counters::{DirectionCells, Gauge, add};
-use crate::settings::{Cut, Direction, DirectionSettings, MAX_DELAY, State};
+use crate::settings::{Born, Cut, Direction, DirectionSettings, LOSS_MAX, MAX_DELAY, State};
 use crate::timer::Timer;
 
 /// Largest read. Small, because every idle direction keeps one such buffer.
@@ -28,11 +31,15 @@ const ITEM_OVERHEAD: usize = 64;
 pub(crate) enum End {
     /// The sender half-closed and the receiver has been told.
     Finished,
-    /// The sender reset its connection and the delay has passed.
+    /// The sender reset its connection, or a read was lost and the connection
+    /// with it, and the delay has passed.
     Reset,
     /// The receiver no longer takes bytes. What it says itself comes through
     /// the other direction.
     WriteFailed,
+    /// The direction is broken for good and the sender has closed its end. The
+    /// receiver must not be told.
+    Broken,
 }
 
 /// One direction of one connection.
@@ -41,6 +48,9 @@ pub(crate) struct Line<'a> {
     pub(crate) state: watch::Receiver<State>,
     pub(crate) timer: &'a Timer,
     pub(crate) cells: &'a DirectionCells,
+    pub(crate) bucket: &'a Bucket,
+    /// What the link had counted when the connection was accepted.
+    pub(crate) born: Born,
     /// Makes the jitter of two connections differ.
     pub(crate) seed: u64,
 }
@@ -60,8 +70,17 @@ enum Load {
 impl Line<'_> {
     /// Carries bytes until the direction has ended. Dropping the future loses
     /// what is in flight.
-    pub(crate) async fn carry(&self, from: ReadHalf<'_>, to: WriteHalf<'_>) -> End {
+    pub(crate) async fn carry(&self, mut from: ReadHalf<'_>, to: WriteHalf<'_>) -> End {
         let _connection = Gauge::enter(&self.cells.connections);
+        let end = self.carry_in_order(&mut from, to).await;
+        if end == End::Broken {
+            // The sender goes on without an error, and may still be told things.
+            swallow(&mut from, self.cells).await;
+        }
+        end
+    }
+
+    async fn carry_in_order(&self, from: &mut ReadHalf<'_>, to: WriteHalf<'_>) -> End {
         let (queue, items) = mpsc::unbounded_channel();
         let mut drain = std::pin::pin!(self.drain(items, to));
         tokio::select! {
@@ -71,18 +90,18 @@ impl Line<'_> {
         drain.await
     }
 
-    /// Reads until end of stream or error, never more than the buffer ahead of
-    /// `drain`.
-    async fn fill(&self, mut from: ReadHalf<'_>, queue: mpsc::UnboundedSender<Item>) {
+    /// Reads until end of stream, error or loss, never more than the buffer
+    /// ahead of `drain`.
+    async fn fill(&self, from: &mut ReadHalf<'_>, queue: mpsc::UnboundedSender<Item>) {
         let room = Arc::new(Semaphore::new(self.state.borrow().settings.buffer));
-        let mut jitter = Jitter(self.seed);
+        let mut dice = Dice(self.seed);
         let mut scratch = vec![0; READ_SIZE];
         loop {
             let read = from.read(&mut scratch).await;
             // Stamped before waiting for room: the wait is part of the journey.
             let settings = self.state.borrow().settings.direction(self.direction);
             // An item that is due before the one ahead of it leaves right behind it.
-            let due = Instant::now() + jitter.delay(settings);
+            let due = Instant::now() + dice.delay(settings);
             let load = match read {
                 Ok(0) => Load::Fin,
                 Err(_) => Load::Reset,
@@ -93,7 +112,11 @@ impl Line<'_> {
                     let Ok(share) = Arc::clone(&room).acquire_many_owned(cost).await else {
                         return; // unreachable: nobody closes this semaphore
                     };
-                    Load::Bytes(scratch[..length].to_vec(), share)
+                    if dice.loses(settings) {
+                        Load::Reset
+                    } else {
+                        Load::Bytes(scratch[..length].to_vec(), share)
+                    }
                 }
             };
             let is_last = !matches!(load, Load::Bytes(..));
@@ -106,13 +129,14 @@ impl Line<'_> {
     /// Writes each item when it is due and the direction is open.
     async fn drain(&self, mut items: mpsc::UnboundedReceiver<Item>, mut to: WriteHalf<'_>) -> End {
         let mut state = self.state.clone();
-        while let Some(item) = items.recv().await {
-            self.timer.sleep_until(item.due).await;
-            self.until_open(&mut state).await;
-            match item.load {
+        loop {
+            let Some(item) = self.next(&mut items, &mut state).await else {
+                return End::Broken;
+            };
+            match item {
                 Load::Bytes(bytes, _share) => {
-                    if self.write(&bytes, &mut to, &mut state).await.is_err() {
-                        return End::WriteFailed;
+                    if let Err(end) = self.write(&bytes, &mut to, &mut state).await {
+                        return end;
                     }
                 }
                 Load::Fin => {
@@ -123,48 +147,109 @@ impl Line<'_> {
                 Load::Reset => return End::Reset,
             }
         }
-        // `fill` ends with Fin or Reset, so the queue never just runs dry.
-        End::Reset
     }
 
-    /// Writes all bytes; a black hole stops it even in the middle.
+    /// The next item, when it is due and the direction is open; `None` as soon
+    /// as the direction is broken for good.
+    async fn next(
+        &self,
+        items: &mut mpsc::UnboundedReceiver<Item>,
+        state: &mut watch::Receiver<State>,
+    ) -> Option<Load> {
+        let arrival = async {
+            let item = items.recv().await;
+            // `fill` ends with Fin or Reset, so the queue never just runs dry.
+            let due = item.as_ref().map_or_else(Instant::now, |item| item.due);
+            self.timer.sleep_until(due).await;
+            item.map_or(Load::Reset, |item| item.load)
+        };
+        let is_broken = |state: &State| state.is_broken(self.direction, &self.born);
+        let load = tokio::select! {
+            biased;
+            Ok(_) = state.wait_for(is_broken) => return None,
+            load = arrival => load,
+        };
+        self.until_open(state).await.then_some(load)
+    }
+
+    /// Writes all bytes, no faster than the bandwidth; a black hole stops it
+    /// even in the middle.
     async fn write(
         &self,
         mut bytes: &[u8],
         to: &mut WriteHalf<'_>,
         state: &mut watch::Receiver<State>,
-    ) -> std::io::Result<()> {
+    ) -> Result<(), End> {
+        let mut granted = 0;
         while !bytes.is_empty() {
-            self.until_open(state).await;
+            if !self.until_open(state).await {
+                return Err(End::Broken);
+            }
+            if granted == 0 {
+                granted = self.grant(bytes.len(), state).await;
+                continue; // the wait for it may have been long
+            }
             tokio::select! {
                 biased;
                 Ok(()) = state.changed() => {}
-                written = to.write(bytes) => {
-                    let written = written?;
-                    if written == 0 {
-                        return Err(std::io::ErrorKind::WriteZero.into());
-                    }
+                written = to.write(&bytes[..granted]) => {
+                    let Ok(written @ 1..) = written else {
+                        return Err(End::WriteFailed);
+                    };
                     add(&self.cells.bytes_out, written);
                     bytes = &bytes[written..];
+                    granted -= written;
                 }
             }
         }
         Ok(())
     }
 
-    /// Waits until the direction carries bytes. When the link ends meanwhile it
-    /// returns too: the connection is being dropped then.
-    async fn until_open(&self, state: &mut watch::Receiver<State>) {
+    /// Waits until the bandwidth has room for some of so many bytes, and tells
+    /// for how many: none when the settings changed meanwhile.
+    async fn grant(&self, bytes: usize, state: &mut watch::Receiver<State>) -> usize {
+        let settings = state.borrow_and_update().settings;
+        let Some(rate) = settings.direction(self.direction).bandwidth else {
+            return bytes;
+        };
+        let granted = piece(rate).min(bytes);
+        let due = self.bucket.grant(rate, granted, Instant::now());
+        let is_other = |state: &State| {
+            let settings = state.settings.direction(self.direction);
+            settings.bandwidth != Some(rate) || state.is_broken(self.direction, &self.born)
+        };
+        tokio::select! {
+            biased;
+            Ok(_) = state.wait_for(is_other) => 0,
+            () = self.timer.sleep_until(due) => granted,
+        }
+    }
+
+    /// Waits until the direction carries bytes; false if it never will again.
+    /// When the link ends meanwhile it returns too: the connection is being
+    /// dropped then.
+    async fn until_open(&self, state: &mut watch::Receiver<State>) -> bool {
+        let is_broken = |state: &State| state.is_broken(self.direction, &self.born);
         let is_open = |state: &State| state.settings.direction(self.direction).cut == Cut::Open;
-        let _ = state.wait_for(is_open).await;
+        let settled = state.wait_for(|state| is_broken(state) || is_open(state));
+        settled.await.is_ok_and(|state| !is_broken(&state))
     }
 }
 
-/// Draws delays: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom
-/// number generators", OOPSLA 2014), so that a run can be repeated.
-struct Jitter(u64);
+/// Reads until the sender closes its end, and throws everything away.
+pub(crate) async fn swallow(from: &mut (impl AsyncRead + Unpin), cells: &DirectionCells) {
+    let mut scratch = vec![0; READ_SIZE];
+    // An error says the same as the end of the stream: nothing more comes.
+    while let Ok(length @ 1..) = from.read(&mut scratch).await {
+        add(&cells.bytes_in, length);
+    }
+}
 
-impl Jitter {
+/// Draws delays and losses: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom
+/// number generators", OOPSLA 2014), so that a run can be repeated.
+struct Dice(u64);
+
+impl Dice {
     fn delay(&mut self, settings: DirectionSettings) -> Duration {
         let delay = settings.delay.min(MAX_DELAY);
         if settings.jitter.is_zero() {
@@ -173,6 +258,11 @@ impl Jitter {
         // MAX_DELAY in nanoseconds fits 64 bits with room to spare.
         let most = settings.jitter.min(MAX_DELAY).as_nanos() as u64;
         delay + Duration::from_nanos(self.next() % (most + 1))
+    }
+
+    /// Whether a read is lost.
+    fn loses(&mut self, settings: DirectionSettings) -> bool {
+        settings.loss > 0 && self.next() % u64::from(LOSS_MAX) < u64::from(settings.loss)
     }
 
     fn next(&mut self) -> u64 {
@@ -193,10 +283,10 @@ mod tests {
         let settings = DirectionSettings {
             delay: Duration::from_millis(10),
             jitter: Duration::from_millis(4),
-            cut: Cut::Open,
+            ..DirectionSettings::default()
         };
-        let mut jitter = Jitter(7);
-        let drawn: Vec<_> = (0..1000).map(|_| jitter.delay(settings)).collect();
+        let mut dice = Dice(7);
+        let drawn: Vec<_> = (0..1000).map(|_| dice.delay(settings)).collect();
         let (least, most) = (Duration::from_millis(10), Duration::from_millis(14));
         assert!(drawn.iter().all(|delay| (least..=most).contains(delay)));
         let middle = Duration::from_millis(12);
@@ -212,8 +302,25 @@ mod tests {
         let settings = DirectionSettings {
             delay: Duration::MAX,
             jitter: Duration::MAX,
-            cut: Cut::Open,
+            ..DirectionSettings::default()
         };
-        assert!(Jitter(1).delay(settings) <= MAX_DELAY * 2);
+        assert!(Dice(1).delay(settings) <= MAX_DELAY * 2);
+    }
+    #[test]
+    fn reads_are_lost_as_often_as_told() {
+        let lost = |loss| {
+            let settings = DirectionSettings {
+                loss,
+                ..DirectionSettings::default()
+            };
+            let mut dice = Dice(11);
+            (0..10_000).filter(|_| dice.loses(settings)).count()
+        };
+        assert_eq!(
+            (lost(0), lost(LOSS_MAX), lost(u16::MAX)),
+            (0, 10_000, 10_000)
+        );
+        let tenth = lost(100);
+        assert!((800..1200).contains(&tenth), "{tenth} of 10000");
     }
 }

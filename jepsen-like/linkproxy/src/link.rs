@@ -10,9 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::bucket::Buckets;
 use crate::connection::{self, Context};
 use crate::counters::{Counters, Gauge, LinkCounters, add};
-use crate::settings::{Cut, Direction, DirectionSettings, LinkSettings, State};
+use crate::settings::{Direction, DirectionSettings, LinkSettings, State};
 use crate::timer::Timer;
 
 /// Most connections a link keeps at a time; further ones are reset as soon as
@@ -53,16 +54,14 @@ impl Link {
         settings.check()?;
         let listener = TcpListener::bind(listen).await?;
         let local = listener.local_addr()?;
-        let (state, observed) = watch::channel(State {
-            settings,
-            resets: 0,
-        });
+        let (state, observed) = watch::channel(State::new(settings));
         let counters = Arc::new(Counters::default());
         let context = Context {
             target,
             state: observed,
             counters: Arc::clone(&counters),
             timer: Timer::shared()?,
+            buckets: Buckets::default(),
         };
         Ok(Self {
             local,
@@ -85,12 +84,8 @@ impl Link {
 
     /// Changes one direction, at once and for all connections, open ones too.
     pub fn set(&self, direction: Direction, settings: DirectionSettings) {
-        self.state.send_modify(|state| {
-            *state.settings.direction_mut(direction) = settings;
-            if settings.cut == Cut::Reset {
-                state.resets += 1;
-            }
-        });
+        self.state
+            .send_modify(|state| state.set(direction, settings));
     }
 
     /// The settings in force.
@@ -136,8 +131,8 @@ async fn accept(listener: TcpListener, context: Arc<Context>) {
 fn admit(client: TcpStream, context: &Arc<Context>, connections: &mut JoinSet<()>) {
     let counters = &context.counters;
     let number = counters.accepted.fetch_add(1, Ordering::Relaxed);
-    // One look: a reset after it differs from `state.resets` and is seen by the
-    // connection.
+    // One look: a reset or a break after it differs from what the connection
+    // remembers, and is seen by it.
     let state = *context.state.borrow();
     if connections.len() >= MAX_CONNECTIONS || state.settings.is_reset() {
         add(&counters.refused, 1);
@@ -147,7 +142,7 @@ fn admit(client: TcpStream, context: &Arc<Context>, connections: &mut JoinSet<()
     let context = Arc::clone(context);
     connections.spawn(async move {
         let _open = Gauge::enter(&context.counters.open);
-        connection::run(client, &context, number, state.resets).await;
+        connection::run(client, &context, number, state.born()).await;
     });
 }
 

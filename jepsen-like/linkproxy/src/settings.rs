@@ -1,6 +1,7 @@
 //! What can be set on a link.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// Default of [`LinkSettings::buffer`]: 4 MiB.
@@ -12,6 +13,9 @@ pub const MIN_BUFFER: usize = 128 << 10;
 
 /// Longest delay and longest jitter: longer ones count as this one.
 pub const MAX_DELAY: Duration = Duration::from_secs(3600);
+
+/// [`DirectionSettings::loss`] counts in thousandths: at this value, and above it, every read is lost.
+pub const LOSS_MAX: u16 = 1000;
 
 /// One of the two ways through a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +43,14 @@ pub enum Cut {
     /// One direction in this mode is enough: TCP cannot reset half a
     /// connection.
     Reset,
+    /// The other end is gone without a word. What is read of existing
+    /// connections is thrown away, what they held too, half-closes and resets
+    /// with it, and that stays so after the heal, until both ends have closed
+    /// the connection by themselves: a stream with a hole in it can not go on.
+    /// The other direction is not affected. New connections are accepted and
+    /// are the same for ever; while `Forward` is half-open, the target is not
+    /// dialled for them.
+    HalfOpen,
 }
 
 /// Settings of one direction. The default is an open direction without delay.
@@ -53,6 +65,15 @@ pub struct DirectionSettings {
     pub jitter: Duration,
     /// Whether bytes are carried.
     pub cut: Cut,
+    /// Most bytes per second that come out, all connections of the link
+    /// together; `None` for no limit. At most 20 ms' worth of them come out at
+    /// once. The limit stands behind the delay: bytes that wait for it count
+    /// for [`LinkSettings::buffer`].
+    pub bandwidth: Option<NonZeroU64>,
+    /// Chance of every read to be lost, in thousandths ([`LOSS_MAX`]). A proxy
+    /// of streams can not leave bytes out, so the connection is lost with them:
+    /// it is reset at both ends when the read would have come out.
+    pub loss: u16,
 }
 
 impl DirectionSettings {
@@ -138,4 +159,54 @@ pub(crate) struct State {
     /// How often a direction was set to [`Cut::Reset`]: a reset that is lifted
     /// at once still reaches every connection.
     pub(crate) resets: u64,
+    /// The same for [`Cut::HalfOpen`], for each direction.
+    breaks: [u64; 2],
+}
+
+/// What a link counted when a connection was accepted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Born {
+    pub(crate) resets: u64,
+    breaks: [u64; 2],
+}
+
+impl State {
+    pub(crate) fn new(settings: LinkSettings) -> Self {
+        Self {
+            settings,
+            resets: 0,
+            breaks: [0; 2],
+        }
+    }
+
+    pub(crate) fn set(&mut self, direction: Direction, settings: DirectionSettings) {
+        *self.settings.direction_mut(direction) = settings;
+        match settings.cut {
+            Cut::Reset => self.resets += 1,
+            Cut::HalfOpen => self.breaks[direction as usize] += 1,
+            Cut::Open | Cut::Blackhole => {}
+        }
+    }
+
+    /// What a connection remembers that is accepted now.
+    pub(crate) fn born(&self) -> Born {
+        let broken_at_birth = |direction| {
+            let cut = self.settings.direction(direction).cut;
+            u64::from(cut == Cut::HalfOpen)
+        };
+        let [forward, backward] = self.breaks;
+        Born {
+            resets: self.resets,
+            // Another count than the link's, now and later.
+            breaks: [
+                forward.wrapping_sub(broken_at_birth(Direction::Forward)),
+                backward.wrapping_sub(broken_at_birth(Direction::Backward)),
+            ],
+        }
+    }
+
+    /// Whether a direction of a connection is broken for good.
+    pub(crate) fn is_broken(&self, direction: Direction, born: &Born) -> bool {
+        self.breaks[direction as usize] != born.breaks[direction as usize]
+    }
 }

@@ -38,7 +38,7 @@ struct Queue {
 
 /// One waiting task. A cancelled sleep stays in the heap until it is due; a
 /// direction of a connection has at most one sleep that is not cancelled, and
-/// cancels only when its connection ends.
+/// cancels only when the link is set or its connection ends.
 struct Sleeper {
     due: Instant,
     wake: oneshot::Sender<()>,

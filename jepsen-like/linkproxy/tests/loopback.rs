@@ -9,10 +9,11 @@
 use std::future::Future;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use hansa_linkproxy::{
-    Cut, Direction, DirectionSettings, Link, LinkCounters, LinkSettings, MAX_CONNECTIONS,
+    Cut, Direction, DirectionSettings, LOSS_MAX, Link, LinkCounters, LinkSettings, MAX_CONNECTIONS,
     MIN_BUFFER,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,9 +30,15 @@ const BLACKHOLE: DirectionSettings = DirectionSettings {
     delay: Duration::ZERO,
     jitter: Duration::ZERO,
     cut: Cut::Blackhole,
+    bandwidth: None,
+    loss: 0,
 };
 const RESET: DirectionSettings = DirectionSettings {
     cut: Cut::Reset,
+    ..BLACKHOLE
+};
+const HALF_OPEN: DirectionSettings = DirectionSettings {
+    cut: Cut::HalfOpen,
     ..BLACKHOLE
 };
 const OPEN: DirectionSettings = DirectionSettings {
@@ -86,7 +93,7 @@ impl Bench {
     }
 
     /// The two ends of a new connection through the link, which carries it
-    /// already.
+    /// already. No other one may be ending.
     async fn pair(&self) -> (TcpStream, TcpStream) {
         let before = self.link.counters().backward.connections;
         let client = self.connect().await;
@@ -176,7 +183,7 @@ async fn jitter_keeps_the_order() {
     let jittery = DirectionSettings {
         delay: Duration::from_millis(2),
         jitter: Duration::from_millis(8),
-        cut: Cut::Open,
+        ..OPEN
     };
     let bench = Bench::start(LinkSettings::symmetric(jittery)).await;
     let (mut client, mut target) = bench.pair().await;
@@ -318,6 +325,172 @@ async fn each_reset_lifted_at_once_still_ends_connections() {
         assert_reset(&mut target).await;
         bench.until(|now| now.open == 0).await;
     }
+}
+
+/// A direction that carries so many bytes a second.
+fn limited(bytes: u64) -> DirectionSettings {
+    DirectionSettings {
+        bandwidth: NonZeroU64::new(bytes),
+        ..OPEN
+    }
+}
+
+#[tokio::test]
+async fn a_bandwidth_is_exact_and_shared_by_the_connections_of_its_direction() {
+    const RATE: u64 = 200_000;
+    const SIZE: usize = 100_000;
+    let bench = Bench::start(LinkSettings {
+        forward: limited(RATE),
+        ..LinkSettings::default()
+    })
+    .await;
+    let start = Instant::now();
+    let mut crossings = JoinSet::new();
+    for _ in 0..2 {
+        let (mut client, mut target) = bench.pair().await;
+        crossings.spawn(async move { cross(&mut client, &mut target, &[7; SIZE]).await });
+    }
+    let crossed: Vec<_> = soon(crossings.join_all()).await;
+    let took = start.elapsed();
+    println!("200 kB at 200 kB/s in {took:?}, each connection in {crossed:?}");
+    // 20 ms' worth may come out at once.
+    assert!(took >= Duration::from_millis(980), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    bench.until(|now| now.open == 0).await;
+    // The way back has no limit.
+    let (mut client, mut target) = bench.pair().await;
+    let back = cross(&mut target, &mut client, &vec![7; 10 * SIZE]).await;
+    assert!(back < Duration::from_secs(5), "{back:?}");
+}
+
+#[tokio::test]
+async fn a_slow_link_drips_and_lets_go_when_the_limit_is_lifted() {
+    const SIZE: usize = 40_000;
+    let bench = Bench::start(LinkSettings::default()).await;
+    let (mut client, mut target) = bench.pair().await;
+    bench.link.set(Direction::Forward, limited(100));
+    client.write_all(&[7; SIZE]).await.unwrap();
+    let mut read = vec![0; SIZE];
+    // All of it would take 400 s.
+    soon(target.read_exact(&mut read[..20])).await.unwrap();
+    let out = bench.link.counters().forward.bytes_out;
+    assert!((20..SIZE as u64 / 2).contains(&out), "{out}");
+    bench.link.set(Direction::Forward, OPEN);
+    soon(target.read_exact(&mut read[20..])).await.unwrap();
+    assert!(read.iter().all(|byte| *byte == 7));
+}
+
+#[tokio::test]
+async fn a_half_open_direction_stays_black_after_the_heal_and_the_other_does_not() {
+    let bench = Bench::start(LinkSettings::default()).await;
+    let (mut client, mut target) = bench.pair().await;
+    // What a black hole holds is lost too.
+    bench.link.set(Direction::Forward, BLACKHOLE);
+    client.write_all(b"held").await.unwrap();
+    bench.until(|now| now.forward.bytes_in == 4).await;
+    // Lifted at once it is still for ever.
+    bench.link.set(Direction::Forward, HALF_OPEN);
+    bench.link.set(Direction::Forward, OPEN);
+    client.write_all(b"lost").await.unwrap();
+    assert_silent(&mut target).await;
+    cross(&mut target, &mut client, b"the way back").await;
+    let (mut second_client, mut second_target) = bench.pair().await;
+    cross(&mut second_client, &mut second_target, b"new ones work").await;
+    client.write_all(b"still lost").await.unwrap();
+    assert_silent(&mut target).await;
+    assert_eq!(bench.link.counters().forward.bytes_out, 13);
+}
+
+#[tokio::test]
+async fn a_half_open_direction_never_pushes_back() {
+    let bench = Bench::start(LinkSettings {
+        buffer: MIN_BUFFER,
+        ..LinkSettings::default()
+    })
+    .await;
+    let (mut client, mut target) = bench.pair().await;
+    bench.link.set(Direction::Backward, HALF_OPEN);
+    // More than the kernel's buffers and the link's hold.
+    soon(target.write_all(&vec![7; 64 << 20])).await.unwrap();
+    assert_silent(&mut client).await;
+    assert_eq!(bench.link.counters().backward.bytes_out, 0);
+}
+
+#[tokio::test]
+async fn each_end_of_a_half_open_connection_gives_up_by_itself() {
+    let bench = Bench::start(LinkSettings::default()).await;
+    let (client, mut target) = bench.pair().await;
+    bench.link.set(Direction::Forward, HALF_OPEN);
+    drop(client);
+    bench.until(|now| now.forward.connections == 0).await;
+    // It is not told that the client is gone, not even by an answer to what it sends.
+    target.write_all(b"are you there?").await.unwrap();
+    assert_silent(&mut target).await;
+    target.write_all(b"hello?").await.unwrap();
+    assert_silent(&mut target).await;
+    assert_eq!(bench.link.counters().open, 1);
+    drop(target);
+    bench.until(|now| now.open == 0).await;
+}
+
+#[tokio::test]
+async fn a_connection_made_while_half_open_is_accepted_and_swallowed_for_ever() {
+    let bench = Bench::start(LinkSettings {
+        forward: HALF_OPEN,
+        ..LinkSettings::default()
+    })
+    .await;
+    let mut client = bench.connect().await;
+    soon(client.write_all(&vec![7; 16 << 20])).await.unwrap();
+    bench
+        .until(|now| now.forward.bytes_in == 16 << 20 && now.refused == 1)
+        .await;
+    bench.link.set(Direction::Forward, OPEN);
+    assert_silent(&mut client).await;
+    let dialled = timeout(SILENCE, bench.target.accept()).await;
+    assert!(dialled.is_err(), "the target was dialled");
+    drop(client);
+    bench.until(|now| now.open == 0).await;
+    // The other way round the target hears everything and is never heard.
+    bench.link.set(Direction::Backward, HALF_OPEN);
+    let (mut client, mut target) = bench.pair().await;
+    bench.link.set(Direction::Backward, OPEN);
+    cross(&mut client, &mut target, b"heard").await;
+    target.write_all(b"not heard").await.unwrap();
+    assert_silent(&mut client).await;
+}
+
+#[tokio::test]
+async fn a_reset_ends_half_open_connections_too() {
+    let bench = Bench::start(LinkSettings::default()).await;
+    let (mut client, mut target) = bench.pair().await;
+    bench.link.set(Direction::Forward, HALF_OPEN);
+    let mut undialled = bench.connect().await;
+    bench.until(|now| now.refused == 1).await;
+    bench.link.set(Direction::Forward, RESET);
+    for stream in [&mut client, &mut target, &mut undialled] {
+        assert_reset(stream).await;
+    }
+    bench.until(|now| now.open == 0).await;
+}
+
+#[tokio::test]
+async fn a_lost_read_takes_its_connection_with_it() {
+    let bench = Bench::start(LinkSettings::default()).await;
+    let (mut client, mut target) = bench.pair().await;
+    let lossy = DirectionSettings {
+        loss: LOSS_MAX,
+        ..OPEN
+    };
+    bench.link.set(Direction::Backward, lossy);
+    cross(&mut client, &mut target, b"this way loses nothing").await;
+    target.write_all(b"lost").await.unwrap();
+    assert_reset(&mut client).await;
+    assert_reset(&mut target).await;
+    assert_eq!(bench.link.counters().backward.bytes_out, 0);
+    bench.link.set(Direction::Backward, OPEN);
+    let (mut client, mut target) = bench.pair().await;
+    cross(&mut target, &mut client, b"again").await;
 }
 
 #[tokio::test]
