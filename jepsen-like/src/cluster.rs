@@ -206,9 +206,12 @@ impl Cluster {
     /// When a process can not be started or signalled.
     pub async fn heal(&mut self) -> Result<()> {
         self.links.heal();
-        self.copies.end().await;
         self.look()?;
         for node in 0..self.nodes.len() {
+            if self.copies.end(node).await {
+                // The others follow the newer start, which was the copy's, and hear this process no more.
+                self.kill(node).await?;
+            }
             if self.clocks.is_some() {
                 self.set_clock(node, Clock::True)?;
             }
@@ -256,7 +259,9 @@ impl Cluster {
     /// Ends everything: SIGTERM, and SIGKILL for those that are not gone within 12 s. When it returns no process is
     /// left. Names those that had to be killed.
     pub async fn stop(mut self) -> Vec<String> {
-        self.copies.end().await;
+        for node in 0..self.nodes.len() {
+            self.copies.end(node).await;
+        }
         for process in self.nodes.iter_mut().filter_map(|it| it.process.as_mut()) {
             process.terminate().await;
         }
@@ -321,6 +326,9 @@ impl Cluster {
     async fn start_node(&mut self, node: NodeIndex) -> Result<(), Refused> {
         self.nodes[node].paused = false;
         if self.nodes[node].process.is_none() {
+            // Two processes of one node with one start number is what nobody could tell apart, so the operator who
+            // starts a node again has ended its copy.
+            self.copies.end(node).await;
             self.spawn(node, false).map_err(failed)?;
         }
         self.nodes[node].apply().await
@@ -369,7 +377,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// A second process with the same name, on a copy of the data, beside the first one.
+    /// A second process with the same name, on a copy of the data, beside the first one, for 3 s. The first one is
+    /// started again by the next [`Cluster::heal`], or by whoever ends it before.
     async fn clone_node(&mut self, node: NodeIndex) -> Result<(), Refused> {
         let name = self.spec.node_name(node);
         let was_paused = self.nodes[node].paused;
@@ -387,7 +396,7 @@ impl Cluster {
             environment: Vec::new(),
         };
         let process = Process::spawn(&launch).map_err(failed)?;
-        self.copies.watch(process, copy);
+        self.copies.watch(node, process, copy);
         self.nodes[node].harmed = true;
         Ok(())
     }

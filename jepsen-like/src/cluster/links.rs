@@ -5,10 +5,11 @@
 //! backward direction of the one that the receiver dials.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use hansa_linkproxy::{Cut, Direction, DirectionSettings, Link, LinkSettings};
+use hansa_linkproxy::{Cut, Direction, DirectionSettings, LOSS_MAX, Link, LinkSettings};
 
 use super::ports::Ports;
 use super::spec::Spec;
@@ -98,17 +99,14 @@ impl Links {
     }
 }
 
-/// What a healthy direction does under a fault.
+/// What a healthy direction does under a fault. A proxy of streams loses a message with its whole connection.
 fn faulty(healthy: DirectionSettings, wire: Wire) -> Result<DirectionSettings, Refused> {
-    let packets = |what: &str| {
-        let why = format!("{what} on a proxied link: it needs hosts in network namespaces");
-        Err(Refused::NotHere(why))
-    };
     let cut = |cut| DirectionSettings { cut, ..healthy };
     Ok(match wire {
         Wire::Open => healthy,
         Wire::Blackhole => cut(Cut::Blackhole),
         Wire::Reset => cut(Cut::Reset),
+        Wire::HalfOpen => cut(Cut::HalfOpen),
         Wire::Delay(ms) => DirectionSettings {
             delay: healthy.delay + Duration::from_millis(ms),
             ..healthy
@@ -117,10 +115,19 @@ fn faulty(healthy: DirectionSettings, wire: Wire) -> Result<DirectionSettings, R
             jitter: Duration::from_millis(ms),
             ..healthy
         },
-        Wire::HalfOpen => return packets("a half-open connection"),
-        Wire::Loss(_) => return packets("the loss of messages"),
-        Wire::Duplication(_) => return packets("doubled messages"),
-        Wire::Bandwidth(_) => return packets("a bound on the bandwidth"),
+        Wire::Loss(permille) => DirectionSettings {
+            loss: u16::try_from(permille).unwrap_or(LOSS_MAX),
+            ..healthy
+        },
+        Wire::Bandwidth(bytes) => DirectionSettings {
+            // No byte a second is next to nothing.
+            bandwidth: NonZeroU64::new(bytes.max(1)),
+            ..healthy
+        },
+        Wire::Duplication(_) => {
+            let why = "doubled messages on a proxied link: they need hosts in network namespaces";
+            return Err(Refused::NotHere(why.to_owned()));
+        }
     })
 }
 

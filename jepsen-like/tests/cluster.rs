@@ -1,0 +1,503 @@
+//! A cluster of real processes as a target: every operation, every fault that needs no rights, and nothing left behind.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
+
+use hansa_jepsen::checker;
+use hansa_jepsen::cluster::Spec;
+use hansa_jepsen::history::{
+    CONDITION_FAILED, Datum, Expect, History, Level, Membership, Op, Record, Status, Swap,
+};
+use hansa_jepsen::nemesis::{Action, Data, Layout, NodeIndex, Refused, Wire};
+use hansa_jepsen::target::hansa::{FINAL_PROCESS, HansaClient, HansaTarget};
+use hansa_jepsen::target::{RunClock, Target, TargetClient};
+use hansa_jepsen::workload::{Intent, Tie};
+
+/// Longer than any operation takes that is not meant to fail.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Longer than any cluster takes to settle, on a loaded machine with an unoptimised binary.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// The binary of this profile. No package of ours depends on it, so a test of this package alone may find none, or
+/// one that is older than its sources: then it is built.
+fn program() -> PathBuf {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    let find = || {
+        if let Some(named) = std::env::var_os("HANSA_BIN") {
+            return named.into();
+        }
+        let own = std::env::current_exe().unwrap();
+        let beside = own.parent().and_then(Path::parent).unwrap().join("hansa");
+        let built = std::fs::metadata(&beside).and_then(|it| it.modified());
+        if !built.is_ok_and(|built| built >= newest_source()) {
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let mut command = Command::new(cargo);
+            command.args(["build", "--quiet", "--package", "hansa"]);
+            command.current_dir(env!("CARGO_MANIFEST_DIR"));
+            if !cfg!(debug_assertions) {
+                command.arg("--release");
+            }
+            assert!(command.status().unwrap().success(), "no binary");
+        }
+        beside
+    };
+    FOUND.get_or_init(find).clone()
+}
+
+/// When a source of the binary was changed last.
+fn newest_source() -> SystemTime {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let parts = [
+        "client/src",
+        "client/cli/src",
+        "consistency/src",
+        "node/src",
+        "proto",
+    ];
+    let mut folders: Vec<PathBuf> = parts.iter().map(|part| root.join(part)).collect();
+    let mut newest = SystemTime::UNIX_EPOCH;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            match entry.file_type().unwrap().is_dir() {
+                true => folders.push(entry.path()),
+                false => newest = newest.max(entry.metadata().unwrap().modified().unwrap()),
+            }
+        }
+    }
+    newest
+}
+
+fn spec() -> Spec {
+    let layout = Layout {
+        regions: 3,
+        nodes_per_region: 1,
+    };
+    Spec {
+        program: Some(program()),
+        ..Spec::new(layout).with_round_trip(Duration::from_millis(10))
+    }
+}
+
+fn intent(op: Op, key: &str, value: Option<Datum>, level: Level) -> Intent {
+    Intent {
+        op,
+        key: key.to_owned(),
+        value,
+        level,
+        tie: match level {
+            Level::Eventual => Tie::None,
+            Level::Session | Level::Strong => Tie::Carries,
+        },
+        identified: op.is_write(),
+        ack_regions: 0,
+    }
+}
+
+fn text(value: &str) -> Option<Datum> {
+    Some(Datum::Text(value.to_owned()))
+}
+
+/// A client, what it did, and the clock.
+struct Scribe {
+    client: HansaClient,
+    clock: RunClock,
+    records: Vec<Record>,
+}
+
+impl Scribe {
+    async fn does(&mut self, intent: Intent) -> Record {
+        let record = self.client.perform(&intent, self.clock, DEADLINE).await;
+        self.records.push(record.clone());
+        record
+    }
+
+    async fn succeeds(&mut self, intent: Intent) -> Record {
+        let record = self.does(intent).await;
+        assert_eq!(record.status, Status::Ok, "{}", record.describe());
+        record
+    }
+}
+
+fn scribe(target: &HansaTarget, process: u64, node: NodeIndex, clock: RunClock) -> Scribe {
+    Scribe {
+        client: target.client(process, node).unwrap(),
+        clock,
+        records: Vec::new(),
+    }
+}
+
+/// Every kind of operation at every level that has it; `n` makes values new.
+async fn one_of_each(scribe: &mut Scribe, n: u64) {
+    for (number, level) in (0..).zip([Level::Eventual, Level::Session, Level::Strong]) {
+        let value = format!("v{n}-{number}");
+        let put = intent(Op::Put, "registers/r", text(&value), level);
+        let written = scribe.succeeds(put).await;
+        assert!(written.etag.is_some());
+        let got = scribe
+            .succeeds(intent(Op::Get, "registers/r", None, level))
+            .await;
+        assert_eq!(got.text(), Some(value.as_str()), "{}", got.describe());
+        let unit = if level == Level::Strong {
+            1 << 40
+        } else {
+            1 << (4 * n + 2 * number)
+        };
+        let amount = Some(Datum::Integer(unit));
+        scribe
+            .succeeds(intent(Op::Incr, "counters/c", amount, level))
+            .await;
+        let read = scribe
+            .succeeds(intent(Op::Read, "counters/c", None, level))
+            .await;
+        assert!(
+            read.integer().is_some_and(|total| total >= unit),
+            "{}",
+            read.describe()
+        );
+        for element in ["a", "b", "c"] {
+            scribe
+                .succeeds(intent(Op::Add, "sets/s", text(element), level))
+                .await;
+        }
+        scribe
+            .succeeds(intent(Op::Remove, "sets/s", text("b"), level))
+            .await;
+        let asked = Membership {
+            element: "a".to_owned(),
+            present: None,
+        };
+        let asked = Some(Datum::Membership(asked));
+        let answer = scribe
+            .succeeds(intent(Op::Contains, "sets/s", asked, level))
+            .await;
+        assert!(matches!(answer.value, Some(Datum::Membership(it)) if it.present == Some(true)));
+        if level != Level::Strong {
+            let all = scribe
+                .succeeds(intent(Op::Members, "sets/s", None, level))
+                .await;
+            assert_eq!(all.members().unwrap(), ["a", "c"], "in two pages");
+        }
+        scribe
+            .succeeds(intent(Op::Delete, "registers/r", None, level))
+            .await;
+        let got = scribe
+            .succeeds(intent(Op::Get, "registers/r", None, level))
+            .await;
+        assert_eq!((got.value.is_none(), got.etag.is_some()), (true, true));
+    }
+}
+
+async fn compare_and_set(scribe: &mut Scribe) {
+    let swap = |expect, new: &str| {
+        let new = new.to_owned();
+        let value = Some(Datum::Swap(Swap { expect, new }));
+        intent(Op::Cas, "registers/swapped", value, Level::Strong)
+    };
+    let first = scribe.succeeds(swap(Expect::Absent, "one")).await;
+    let refused = scribe.does(swap(Expect::Absent, "two")).await;
+    assert_eq!(refused.error.as_deref(), Some(CONDITION_FAILED));
+    assert_eq!((refused.status, &refused.etag), (Status::Fail, &first.etag));
+    let etag = Expect::Etag(first.etag.unwrap());
+    scribe.succeeds(swap(etag, "three")).await;
+    scribe
+        .succeeds(swap(Expect::Value("three".to_owned()), "four"))
+        .await;
+}
+
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..600 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("not within 30 s: {what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_processes_are_loaded_broken_healed_and_judged() {
+    let mut target = HansaTarget::start(spec()).await.unwrap();
+    let clock = RunClock::start();
+    let processes: Vec<u32> = (0..3)
+        .filter_map(|it| target.cluster().process_id(it))
+        .collect();
+    let mut near = scribe(&target, 1, 0, clock);
+    one_of_each(&mut near, 0).await;
+    compare_and_set(&mut near).await;
+
+    // The session goes along to another region, and sees there what it wrote here.
+    let kept = Intent {
+        tie: Tie::Keeps,
+        ..intent(Op::Put, "registers/kept", text("k1"), Level::Eventual)
+    };
+    let kept = near.succeeds(kept).await;
+    assert!(kept.session.is_some() && kept.token_out.is_some() && kept.token_in.is_none());
+    near.client.move_to(2);
+    let got = near
+        .succeeds(intent(Op::Get, "registers/kept", None, Level::Session))
+        .await;
+    assert_eq!(
+        (got.text(), got.region.as_deref()),
+        (Some("k1"), Some("ap-northeast"))
+    );
+    assert_eq!(got.token_in, kept.token_out);
+
+    // A dead node: its clients fail, the others go on; it comes back.
+    target.act(Action::Kill(0)).await.unwrap();
+    target.act(Action::Kill(0)).await.unwrap();
+    let mut far = scribe(&target, 2, 0, clock);
+    let refused = far
+        .does(intent(Op::Get, "registers/kept", None, Level::Eventual))
+        .await;
+    assert_eq!(refused.status, Status::Fail, "{}", refused.describe());
+    near.succeeds(intent(Op::Put, "registers/kept", text("k2"), Level::Strong))
+        .await;
+    target.act(Action::Start(0)).await.unwrap();
+    target.act(Action::Start(0)).await.unwrap();
+    let took = target.settle(SETTLED).await.unwrap();
+    assert!(took < SETTLED);
+    far.succeeds(intent(Op::Get, "registers/kept", None, Level::Eventual))
+        .await;
+
+    // One direction is cut: what node 0 writes does not get to node 1, the other way does.
+    target
+        .act(Action::Wire(0, 1, Wire::Blackhole))
+        .await
+        .unwrap();
+    target
+        .act(Action::Wire(0, 2, Wire::Blackhole))
+        .await
+        .unwrap();
+    far.succeeds(intent(
+        Op::Put,
+        "registers/one-way",
+        text("w1"),
+        Level::Eventual,
+    ))
+    .await;
+    let mut other = scribe(&target, 3, 1, clock);
+    let missing = other
+        .succeeds(intent(Op::Get, "registers/one-way", None, Level::Eventual))
+        .await;
+    assert_eq!(missing.text(), None);
+    other
+        .succeeds(intent(
+            Op::Put,
+            "registers/back",
+            text("w2"),
+            Level::Eventual,
+        ))
+        .await;
+    eventually("what was not cut gets through", async || {
+        let get = intent(Op::Get, "registers/back", None, Level::Eventual);
+        far.succeeds(get).await.text() == Some("w2")
+    })
+    .await;
+    let unsettled = target.settle(Duration::ZERO).await.unwrap_err();
+    assert!(unsettled.contains("not settled within 0 s"), "{unsettled}");
+
+    target.heal().await.unwrap();
+    target.settle(SETTLED).await.unwrap();
+    let got = other
+        .succeeds(intent(Op::Get, "registers/one-way", None, Level::Eventual))
+        .await;
+    assert_eq!(got.text(), Some("w1"));
+    one_of_each(&mut other, 1).await;
+    target.settle(SETTLED).await.unwrap();
+
+    let keys = [
+        "registers/r",
+        "registers/swapped",
+        "registers/kept",
+        "registers/one-way",
+    ];
+    let keys = keys
+        .iter()
+        .chain(&["registers/back", "counters/c", "sets/s"]);
+    let keys: Vec<String> = keys.map(|key| (*key).to_owned()).collect();
+    let finals = target.finals(&keys, clock).await;
+    let count = |op| {
+        finals
+            .iter()
+            .filter(|it| it.op == op && it.status == Status::Ok)
+            .count()
+    };
+    assert_eq!((count(Op::Final), count(Op::Digest)), (3 * keys.len(), 9));
+    assert!(finals.iter().all(|it| it.process >= FINAL_PROCESS));
+
+    let probes = target.probes().await;
+    assert!(probes["votes_again"] >= 1, "{probes:?}");
+    let usage = target.usage().await;
+    assert_eq!(usage.len(), 3);
+    assert!(
+        usage
+            .iter()
+            .all(|it| it.memory > 0 && it.disk > 0 && it.files > 0),
+        "{usage:?}"
+    );
+    assert_eq!(target.deaths(), Vec::<String>::new());
+    target.stop().await;
+    for id in processes {
+        assert!(!Path::new(&format!("/proc/{id}")).exists(), "{id} is left");
+    }
+
+    let records = [near.records, far.records, other.records, finals].concat();
+    let history = History { records };
+    for (name, verdict) in checker::check_all(&history) {
+        assert!(verdict.is_ok(), "{name}: {verdict:?}");
+    }
+}
+
+/// Processor time that a process has had, in ticks of the system.
+fn ticks(id: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+    let fields: Vec<&str> = text
+        .rsplit_once(')')
+        .unwrap()
+        .1
+        .split_whitespace()
+        .collect();
+    // User and system time: fields 14 and 15, counted from the process id.
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_stand_still_run_slowly_and_go_on() {
+    let mut target = HansaTarget::start(spec()).await.unwrap();
+    let clock = RunClock::start();
+    let id = target.cluster().process_id(1).unwrap();
+    let mut scribe = scribe(&target, 1, 1, clock);
+    let get = || intent(Op::Get, "registers/r", None, Level::Eventual);
+
+    for _ in 0..2 {
+        target.act(Action::Pause(1)).await.unwrap();
+    }
+    let before = ticks(id);
+    let short = Duration::from_millis(300);
+    let record = scribe.client.perform(&get(), clock, short).await;
+    assert_eq!(record.status, Status::Fail, "{}", record.describe());
+    assert_eq!(ticks(id), before, "it stands still");
+    // A start of one that stands lets it go on: it is the same process.
+    target.act(Action::Start(1)).await.unwrap();
+    scribe.succeeds(get()).await;
+    assert_eq!(target.cluster().process_id(1), Some(id));
+
+    target.act(Action::Processor(1, 5)).await.unwrap();
+    target.act(Action::Pause(1)).await.unwrap();
+    let before = ticks(id);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(ticks(id), before, "its turns do not wake it");
+    target.act(Action::Resume(1)).await.unwrap();
+    scribe.succeeds(get()).await;
+    // One that is throttled or stands can be ended all the same.
+    target.act(Action::Stop(1)).await.unwrap();
+    target.act(Action::Pause(1)).await.unwrap();
+    target.act(Action::Start(1)).await.unwrap();
+    target.act(Action::Pause(1)).await.unwrap();
+    target.act(Action::Stop(1)).await.unwrap();
+    assert_eq!(target.cluster().process_id(1), None);
+    target.heal().await.unwrap();
+    target.settle(SETTLED).await.unwrap();
+    assert_eq!(target.deaths(), Vec::<String>::new());
+
+    // One that ends by itself is reported, once, and started again by a start.
+    let id = target.cluster().process_id(1).unwrap();
+    let killed = Command::new("kill").args(["-9", &id.to_string()]).status();
+    assert!(killed.unwrap().success());
+    let mut deaths = Vec::new();
+    eventually("the death is noticed", async || {
+        deaths.extend(target.deaths());
+        !deaths.is_empty()
+    })
+    .await;
+    assert!(
+        deaths[0].starts_with("eu-central-1 ended by itself"),
+        "{deaths:?}"
+    );
+    target.act(Action::Start(1)).await.unwrap();
+    target.settle(SETTLED).await.unwrap();
+    assert_eq!(target.deaths(), Vec::<String>::new());
+    target.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_data_is_gone_or_old_or_damaged_comes_back_without_its_vote() {
+    for damage in [Data::Wipe, Data::Restore, Data::FlipBit, Data::Misdirect] {
+        let mut target = HansaTarget::start(spec()).await.unwrap();
+        let clock = RunClock::start();
+        let mut scribe = scribe(&target, 1, 0, clock);
+        one_of_each(&mut scribe, 0).await;
+        let refused = target.act(Action::Data(1, damage)).await.unwrap_err();
+        assert!(
+            matches!(&refused, Refused::Failed(why) if why.contains("runs")),
+            "{refused}"
+        );
+        if damage == Data::Restore {
+            target.act(Action::Kill(1)).await.unwrap();
+            let nothing = target.act(Action::Data(1, damage)).await.unwrap_err();
+            assert!(matches!(nothing, Refused::Failed(_)), "{nothing}");
+            target.act(Action::Data(1, Data::Keep)).await.unwrap();
+            target.act(Action::Start(1)).await.unwrap();
+            target.settle(SETTLED).await.unwrap();
+            one_of_each(&mut scribe, 1).await;
+        }
+        target.act(Action::Kill(1)).await.unwrap();
+        target.act(Action::Data(1, damage)).await.unwrap();
+        target.act(Action::Start(1)).await.unwrap();
+        let settled = target.settle(SETTLED).await;
+        let log = target.cluster().log_end(1);
+        assert!(settled.is_ok(), "{damage:?}: {settled:?}{log}");
+        let keys = ["registers/r", "counters/c", "sets/s"].map(str::to_owned);
+        let finals = target.finals(&keys, clock).await;
+        assert!(
+            finals.iter().all(|it| it.status == Status::Ok),
+            "{finals:?}"
+        );
+        assert_eq!(target.deaths(), Vec::<String>::new(), "{damage:?}");
+        target.stop().await;
+        let records = [scribe.records, finals].concat();
+        for (name, verdict) in checker::check_all(&History { records }) {
+            assert!(verdict.is_ok(), "{damage:?}: {name}: {verdict:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_on_a_copy_of_the_data_costs_nothing_that_was_acknowledged() {
+    let mut target = HansaTarget::start(spec()).await.unwrap();
+    let clock = RunClock::start();
+    let mut scribe = scribe(&target, 1, 0, clock);
+    one_of_each(&mut scribe, 0).await;
+    target.act(Action::Clone(0)).await.unwrap();
+    for n in 0..40 {
+        let value = format!("c{n}");
+        for node in 0..3 {
+            scribe.client.move_to(node);
+            let level = if n % 2 == 0 {
+                Level::Session
+            } else {
+                Level::Strong
+            };
+            let value = format!("{value}-{node}");
+            scribe
+                .does(intent(Op::Put, "registers/cloned", text(&value), level))
+                .await;
+            scribe
+                .does(intent(Op::Get, "registers/cloned", None, level))
+                .await;
+        }
+    }
+    target.heal().await.unwrap();
+    let settled = target.settle(SETTLED).await;
+    let log = target.cluster().log_end(0);
+    assert!(settled.is_ok(), "{settled:?}{log}");
+    let keys = ["registers/r", "registers/cloned", "counters/c", "sets/s"].map(str::to_owned);
+    let finals = target.finals(&keys, clock).await;
+    target.stop().await;
+    let records = [scribe.records, finals].concat();
+    for (name, verdict) in checker::check_all(&History { records }) {
+        assert!(verdict.is_ok(), "{name}: {verdict:?}");
+    }
+}
