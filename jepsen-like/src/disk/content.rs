@@ -124,6 +124,10 @@ impl Content {
         let size = self.size;
         self.undo
             .retain(|block, undo| !undo.dirty && block * BLOCK < size);
+        // A shorter file ends where it ends, also in a block that was not written.
+        if let Some(undo) = self.undo.get_mut(&(size / BLOCK)) {
+            undo.image.truncate((size % BLOCK) as usize);
+        }
         self.durable = size;
         self.newest = None;
     }
