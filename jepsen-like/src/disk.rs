@@ -31,7 +31,13 @@
 //! kernel's write-back cache is off, so every `write` is seen at once; pages are cached for reading, and numbers of
 //! files change with every change from below, so that no cached page outlives it.
 //!
-//! A process that still runs when the data changes has handles that only return ESTALE.
+//! A process that still runs when the data changes has handles that return ESTALE, but for pages that the kernel has.
+//!
+//! # What it costs
+//!
+//! 200 bytes written and synced take 28 us, and 3.6 ms on the ext4 below it (two busy cores, n = 300): a hundredth. A
+//! sync is a question to this process, and syncs nothing below. [`nemesis::Disk::Slow`] gives it the time that a
+//! disk takes; without that a process is hardly ever caught between a write and its sync.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -171,6 +177,12 @@ impl Disk {
         self.shared.lock().act_disk(disk);
     }
 
+    /// The power goes: from now on every request fails with EIO, also the slow syncs that are under way, until
+    /// [`Disk::act_data`] says what is left. A process that is only killed gets its last sync done by the kernel.
+    pub fn power_off(&self) {
+        self.shared.lock().power_off();
+    }
+
     /// Changes the data of a node that does not run. Returns what was done, in words.
     ///
     /// # Errors
@@ -227,14 +239,17 @@ impl fmt::Debug for Disk {
 pub fn possible() -> Result<(), String> {
     let dir = tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}"))?;
     let at = dir.path().join("at");
-    let disk = Disk::mount(&dir.path().join("backing"), &at, 0).map_err(|error| error.to_string())?;
+    let disk =
+        Disk::mount(&dir.path().join("backing"), &at, 0).map_err(|error| error.to_string())?;
     let written = std::fs::write(at.join("tried"), "tried");
     let read = written.and_then(|()| std::fs::read(at.join("tried")));
     drop(disk);
     match read {
         Ok(bytes) if bytes == b"tried" => Ok(()),
         Ok(_) => Err("a FUSE file system gives other bytes than were written".to_owned()),
-        Err(error) => Err(format!("a FUSE file system is mounted and does not work: {error}")),
+        Err(error) => Err(format!(
+            "a FUSE file system is mounted and does not work: {error}"
+        )),
     }
 }
 

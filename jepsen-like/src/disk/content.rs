@@ -25,7 +25,8 @@ struct Undo {
     dirty: bool,
 }
 
-/// The newest write since the last sync.
+/// The newest write since the last sync, with those before it that it goes on from without a gap: the kernel cuts one
+/// `write` into several.
 #[derive(Clone, Copy)]
 struct Newest {
     at: u64,
@@ -42,7 +43,7 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// An empty file, or with `durable` what the file holds, synced.
+    /// What a file holds, all of it durable.
     pub(super) fn new(file: File) -> io::Result<Content> {
         let size = file.metadata()?.len();
         Ok(Content {
@@ -78,7 +79,11 @@ impl Content {
         self.before_change(at, at + len)?;
         self.file.write_all_at(bytes, at)?;
         self.size = self.size.max(at + len);
-        self.newest = Some(Newest { at, len });
+        let earlier = self.newest.filter(|newest| newest.at + newest.len == at);
+        self.newest = Some(earlier.map_or(Newest { at, len }, |newest| Newest {
+            at: newest.at,
+            len: newest.len + len,
+        }));
         Ok(())
     }
 
@@ -119,6 +124,10 @@ impl Content {
         let size = self.size;
         self.undo
             .retain(|block, undo| !undo.dirty && block * BLOCK < size);
+        // A shorter file ends where it ends, also in a block that was not written.
+        if let Some(undo) = self.undo.get_mut(&(size / BLOCK)) {
+            undo.image.truncate((size % BLOCK) as usize);
+        }
         self.durable = size;
         self.newest = None;
     }

@@ -65,7 +65,9 @@ pub(super) fn flip_bit(tree: &mut Tree, random: &mut Random) -> Result<Option<St
     })?;
     let (file, offset) = (tree.path(at.0), at.1 * BLOCK + byte);
     let file = file.display();
-    Ok(Some(format!("flipped bit {bit} of byte {offset} of {file}")))
+    Ok(Some(format!(
+        "flipped bit {bit} of byte {offset} of {file}"
+    )))
 }
 
 /// Puts a block in the place of another one that differs. Returns which, in words; none when no two blocks differ.
@@ -144,7 +146,9 @@ impl Kept {
             let kind = if *is_file {
                 let path = tree.backing_of(*ino);
                 copy(&self.home.join(ino.to_string()), &path)?;
-                Kind::File(Content::new(File::options().read(true).write(true).open(path)?)?)
+                Kind::File(Content::new(
+                    File::options().read(true).write(true).open(path)?,
+                )?)
             } else {
                 Kind::Dir {
                     live: Default::default(),

@@ -142,7 +142,9 @@ fn change(state: &mut State, number: INodeNo, change: Change) -> Result<FileAttr
     let owner = &mut node.owner;
     owner.uid = change.uid.unwrap_or(owner.uid);
     owner.gid = change.gid.unwrap_or(owner.gid);
-    owner.mode = change.mode.map_or(owner.mode, |mode| (mode & MODE_BITS) as u16);
+    owner.mode = change
+        .mode
+        .map_or(owner.mode, |mode| (mode & MODE_BITS) as u16);
     match change.mtime {
         Some(TimeOrNow::SpecificTime(time)) => node.changed = time,
         Some(TimeOrNow::Now) => node.changed = SystemTime::now(),
@@ -174,7 +176,9 @@ fn rename(
         return Err(Errno::EINVAL);
     }
     let (from_dir, to_dir) = (state.find(from.0)?, state.find(to.0)?);
-    state.tree.rename(&place(from_dir, from.1), place(to_dir, to.1), keep)
+    state
+        .tree
+        .rename(&place(from_dir, from.1), place(to_dir, to.1), keep)
 }
 
 /// An entry of a directory: position, what, of which kind, under which name.
@@ -291,13 +295,19 @@ impl Filesystem for Server {
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let mut state = self.shared.lock();
         let dir = state.find(parent);
-        answer(reply, dir.and_then(|dir| state.tree.remove(&place(dir, name), false)));
+        answer(
+            reply,
+            dir.and_then(|dir| state.tree.remove(&place(dir, name), false)),
+        );
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let mut state = self.shared.lock();
         let dir = state.find(parent);
-        answer(reply, dir.and_then(|dir| state.tree.remove(&place(dir, name), true)));
+        answer(
+            reply,
+            dir.and_then(|dir| state.tree.remove(&place(dir, name), true)),
+        );
     }
 
     fn rename(
@@ -311,7 +321,10 @@ impl Filesystem for Server {
         reply: ReplyEmpty,
     ) {
         let mut state = self.shared.lock();
-        answer(reply, rename(&mut state, (parent, name), (newparent, newname), flags));
+        answer(
+            reply,
+            rename(&mut state, (parent, name), (newparent, newname), flags),
+        );
     }
 
     fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {

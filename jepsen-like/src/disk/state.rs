@@ -39,6 +39,8 @@ pub(super) struct State {
     pub(super) counters: Counters,
     faults: Faults,
     lying: bool,
+    /// Whether the power is off: nothing reaches the disk, and nothing comes from it.
+    off: bool,
     random: Random,
     kept: Option<Kept>,
     /// How often the data was changed from below. After that every file has another number for the kernel, so that
@@ -68,6 +70,7 @@ impl State {
             counters: Counters::default(),
             faults: Faults::default(),
             lying: settings.lying,
+            off: false,
             random: Random::new(seed),
             kept: None,
             life: 0,
@@ -85,6 +88,7 @@ impl State {
     /// What the kernel means.
     pub(super) fn find(&self, number: INodeNo) -> Result<Ino, Errno> {
         match number {
+            _ if self.off => Err(Errno::EIO),
             INodeNo::ROOT => Ok(ROOT),
             INodeNo(number) if number >> INO_BITS == self.life => {
                 Ok(number & ((1 << INO_BITS) - 1))
@@ -145,12 +149,18 @@ impl State {
         }
     }
 
+    /// The power goes, and comes back with the next change of the data.
+    pub(super) fn power_off(&mut self) {
+        self.off = true;
+    }
+
     /// Changes the data. None when there is no data that could be changed so.
     pub(super) fn act_data(
         &mut self,
         data: nemesis::Data,
         backing: &Path,
     ) -> Result<Option<String>, Errno> {
+        self.off = false;
         if data != nemesis::Data::Keep {
             self.life += 1;
         }
@@ -175,7 +185,10 @@ impl State {
                     return Ok(None);
                 };
                 kept.restore(&mut self.tree)?;
-                Ok(Some(format!("restored {} files and directories", kept.len())))
+                Ok(Some(format!(
+                    "restored {} files and directories",
+                    kept.len()
+                )))
             }
         }
     }

@@ -254,15 +254,18 @@ impl Tree {
 
     /// Forgets what neither the process nor the disk has any more.
     fn forget_if_gone(&mut self, ino: Ino) {
-        let gone =
-            |node: &Node| node.live.is_none() && node.durable.is_none() && node.opens == 0;
+        let gone = |node: &Node| node.live.is_none() && node.durable.is_none() && node.opens == 0;
         if ino != ROOT && self.nodes.get(&ino).is_some_and(gone) {
             self.forget(ino);
         }
     }
 
     fn forget(&mut self, ino: Ino) {
-        if let Some(Node { kind: Kind::File(_), .. }) = self.nodes.remove(&ino) {
+        if let Some(Node {
+            kind: Kind::File(_),
+            ..
+        }) = self.nodes.remove(&ino)
+        {
             // A file left behind costs space and nothing else: numbers are not used twice.
             let _ = fs::remove_file(self.backing_of(ino));
         }
@@ -355,7 +358,12 @@ impl Tree {
                 waiting.extend(durable.values());
             }
         }
-        let gone: Vec<Ino> = self.nodes.keys().copied().filter(|ino| !left.contains(ino)).collect();
+        let gone: Vec<Ino> = self
+            .nodes
+            .keys()
+            .copied()
+            .filter(|ino| !left.contains(ino))
+            .collect();
         let mut lost = 0;
         for ino in gone {
             lost += self.content(ino).map_or(0, Content::size);
@@ -366,11 +374,20 @@ impl Tree {
 
     /// Removes everything, from the disk too.
     pub(super) fn wipe(&mut self) {
-        let all: Vec<Ino> = self.nodes.keys().copied().filter(|ino| *ino != ROOT).collect();
+        let all: Vec<Ino> = self
+            .nodes
+            .keys()
+            .copied()
+            .filter(|ino| *ino != ROOT)
+            .collect();
         for ino in all {
             self.forget(ino);
         }
-        if let Some(Node { kind: Kind::Dir { live, durable }, .. }) = self.nodes.get_mut(&ROOT) {
+        if let Some(Node {
+            kind: Kind::Dir { live, durable },
+            ..
+        }) = self.nodes.get_mut(&ROOT)
+        {
             live.clear();
             durable.clear();
         }
@@ -378,7 +395,11 @@ impl Tree {
 
     /// Puts something to where it is for the process and on the disk; its directory is put the same way.
     pub(super) fn put(&mut self, ino: Ino, place: Place, owner: Owner, kind: Kind) {
-        if let Some(Node { kind: Kind::Dir { live, durable }, .. }) = self.nodes.get_mut(&place.dir) {
+        if let Some(Node {
+            kind: Kind::Dir { live, durable },
+            ..
+        }) = self.nodes.get_mut(&place.dir)
+        {
             live.insert(place.name.clone(), ino);
             durable.insert(place.name.clone(), ino);
         }
