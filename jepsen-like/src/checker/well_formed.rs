@@ -40,7 +40,7 @@ fn fault_of(record: &Record) -> Option<&'static str> {
         }
         _ => {}
     }
-    if record.op == Op::Nemesis {
+    if matches!(record.op, Op::Nemesis | Op::Usage) {
         return None;
     }
     if record.key.is_none() && record.op != Op::Digest {
