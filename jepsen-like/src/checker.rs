@@ -8,6 +8,7 @@ use crate::history::History;
 
 mod causality;
 pub mod convergence;
+pub mod counter_bounds;
 pub mod durability;
 mod finals;
 mod index;
@@ -16,7 +17,10 @@ pub mod monotonic_reads;
 pub mod monotonic_writes;
 pub mod phantom;
 pub mod read_your_writes;
+mod receipt;
+pub mod receipts;
 pub mod request_ids;
+pub mod staleness;
 #[cfg(test)]
 mod testing;
 mod totals;
@@ -137,6 +141,18 @@ pub const ALL: &[Property] = &[
         name: request_ids::NAME,
         check: request_ids::check,
     },
+    Property {
+        name: counter_bounds::NAME,
+        check: counter_bounds::check,
+    },
+    Property {
+        name: staleness::NAME,
+        check: staleness::check,
+    },
+    Property {
+        name: receipts::NAME,
+        check: receipts::check,
+    },
 ];
 
 /// Runs every checker of [`ALL`], in its order.
@@ -166,7 +182,7 @@ mod tests {
         let end = |region| last(region, Some(Datum::Text("a".into()))).etag("1");
         let good = history([put.clone(), get, end("eu"), end("us")]);
         let verdicts = check_all(&good);
-        assert_eq!(verdicts.len(), 10);
+        assert_eq!(verdicts.len(), ALL.len());
         for (name, verdict) in verdicts {
             assert!(verdict.is_ok(), "{name}: {verdict:?}");
         }

@@ -43,12 +43,12 @@ pub enum Op {
     /// The state of `key` as `region` shows it after everything healed and drained; `value` as the type's read
     /// returns it (text or nothing, integer, list).
     Final,
-    /// What `node` uses at a moment; `value` is an object with `memory`, `disk` (bytes) and `files`.
-    Usage,
     /// The digest (`value`, text) of the data that `key` names (a shard or a keyspace), as `node` reports it.
     Digest,
-    /// A fault began or ended; `value` says which. No checker reads it, people and reports do.
+    /// A fault began, changed or ended; `value` is a structured one (see `docs/history-format.md`) or text for people.
     Nemesis,
+    /// What `node` uses; `value` has `memory`, `disk` (bytes) and `files`.
+    Usage,
 }
 
 impl Op {
@@ -61,12 +61,12 @@ impl Op {
         )
     }
 
-    /// Whether a client of the workload issued it (not a final read, a digest or a fault).
+    /// Whether a client of the workload issued it (not a final read, a digest, a fault or a measurement).
     #[must_use]
     pub fn is_client(self) -> bool {
         !matches!(
             self,
-            Self::Final | Self::Digest | Self::Usage | Self::Nemesis
+            Self::Final | Self::Digest | Self::Nemesis | Self::Usage
         )
     }
 }
@@ -142,7 +142,7 @@ pub enum Datum {
     Swap(Swap),
     /// Argument and answer of a membership question.
     Membership(Membership),
-    /// Anything else; only nemesis events use it.
+    /// Anything else; only nemesis events and measurements use it.
     Json(serde_json::Value),
 }
 
@@ -166,7 +166,7 @@ pub struct Record {
     pub node: Option<String>,
     /// What was done.
     pub op: Op,
-    /// `KEYSPACE/KEY`; present for everything but nemesis events.
+    /// `KEYSPACE/KEY`; present for everything but nemesis events and measurements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// Argument of a write, answer of a read; see [`Op`].
@@ -175,6 +175,9 @@ pub struct Record {
     /// Level asked for; present for every client operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<Level>,
+    /// Regions beyond the one asked that must have a write durably before the reply; omitted when none were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ack_regions: Option<u8>,
     /// Nanoseconds since the run began, on one clock for all processes, just before the request left.
     pub invoke_ns: u64,
     /// The same clock just after the reply came, or after the client gave up. Omitted if neither happened.
@@ -222,7 +225,7 @@ impl Record {
         }
     }
 
-    /// A line without key and level: a nemesis event, or the start of a final read or a digest.
+    /// A line without key and level: a nemesis event, a measurement, or the start of a final read or a digest.
     #[must_use]
     pub fn event(process: u64, op: Op, invoke_ns: u64) -> Self {
         Self {
@@ -236,6 +239,7 @@ impl Record {
             key: None,
             value: None,
             level: None,
+            ack_regions: None,
             invoke_ns,
             complete_ns: None,
             status: Status::Info,

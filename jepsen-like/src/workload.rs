@@ -244,6 +244,7 @@ impl Intent {
         let mut record = Record::invoked(process, self.op, &self.key, self.level, invoke_ns);
         record.value = self.value.clone();
         record.session = (self.tie != Tie::None).then(|| session.to_owned());
+        record.ack_regions = Some(self.ack_regions).filter(|regions| *regions > 0);
         record
     }
 }

@@ -28,7 +28,7 @@ impl Kind {
             Op::Put | Op::Get | Op::Delete | Op::Cas => Some(Self::Register),
             Op::Incr | Op::Read => Some(Self::Counter),
             Op::Add | Op::Remove | Op::Contains | Op::Members => Some(Self::Set),
-            Op::Final | Op::Digest | Op::Usage | Op::Nemesis => None,
+            Op::Final | Op::Digest | Op::Nemesis | Op::Usage => None,
         }
     }
 }
@@ -129,7 +129,7 @@ pub(super) fn by_key(history: &History) -> Vec<KeyIndex<'_>> {
         let Some(key) = record.key.as_deref() else {
             continue;
         };
-        if matches!(record.op, Op::Digest | Op::Usage | Op::Nemesis) {
+        if matches!(record.op, Op::Digest | Op::Nemesis | Op::Usage) {
             continue;
         }
         let index = keys.entry(key).or_insert_with(|| KeyIndex {

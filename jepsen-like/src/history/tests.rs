@@ -21,6 +21,7 @@ fn full() -> Record {
         token_out: Some("u".into()),
         request_id: Some("q".into()),
         receipt: Some(serde_json::json!({"level": "strong"})),
+        ack_regions: Some(2),
         extra: BTreeMap::from([("future".to_owned(), serde_json::json!([1, 2]))]),
         ..Record::invoked(3, Op::Cas, "carts/1", Level::Strong, 5)
     }
@@ -50,8 +51,13 @@ fn every_shape_survives_a_round_trip() {
             present: None,
         }),
         Datum::Json(serde_json::json!({"cut": ["us-east", "eu-central"]})),
+        Datum::Json(serde_json::json!({"memory": 1, "disk": 2, "files": 3})),
     ];
-    let mut records = vec![full(), Record::event(0, Op::Nemesis, 1)];
+    let mut records = vec![
+        full(),
+        Record::event(0, Op::Nemesis, 1),
+        Record::event(0, Op::Usage, 1),
+    ];
     records.extend(values.into_iter().map(|value| Record {
         value: Some(value),
         ..Record::event(1, Op::Final, 2)
@@ -85,6 +91,7 @@ fn empty_fields_are_omitted_and_names_are_stable() {
         "key",
         "value",
         "level",
+        "ack_regions",
         "invoke_ns",
         "complete_ns",
         "status",
@@ -108,7 +115,7 @@ fn a_bad_line_is_named() {
     for bad in [
         "{\"run\":",
         &good.replace("\"cas\"", "\"cas2\""),
-        &good.replace("\"strong\",\"inv", "\"sturdy\",\"inv"),
+        &good.replace("\"strong\",\"ack", "\"sturdy\",\"ack"),
         &good.replace("\"status\":\"ok\"", "\"status\":\"fine\""),
     ] {
         let text = format!("{good}\n\n{bad}\n");

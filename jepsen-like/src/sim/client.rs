@@ -4,13 +4,14 @@
 
 use bytes::Bytes;
 use hansa_consistency::clock::Hlc;
-use hansa_consistency::key::{KeyspaceId, NodeId, Row};
+use hansa_consistency::key::{KeyspaceId, NodeId, RegionId, Row};
 use hansa_consistency::record::RequestId;
 use hansa_consistency::register;
 use hansa_consistency::request::{
     Answer, Applied, Command, Found, Level, Reason, Refusal, Reply, Request, Scan,
 };
 use hansa_consistency::session::Context;
+use serde_json::json;
 
 use crate::history::{self, CONDITION_FAILED, Datum, Expect, Op, Record, Status};
 use crate::random::Random;
@@ -246,6 +247,37 @@ pub fn complete(process: &mut Process, record: &mut Record, result: &Result<Repl
             }
         }
     }
+}
+
+/// Writes into a record who was asked and the receipt, as real runs record it.
+pub fn served(record: &mut Record, node: NodeId, region: Option<RegionId>, reply: Option<&Reply>) {
+    let node_name = |node: &NodeId| format!("n{}", node.0);
+    let region_name = |region: &RegionId| format!("r{}", region.0);
+    record.node = Some(node_name(&node));
+    record.region = region.as_ref().map(region_name);
+    let Some(reply) = reply else { return };
+    let names = |regions: &[RegionId]| regions.iter().map(region_name).collect::<Vec<_>>();
+    let receipt = &reply.receipt;
+    let nodes: Vec<String> = receipt.replicas.iter().map(node_name).collect();
+    let level = match reply.level {
+        Level::Eventual => "eventual",
+        Level::Session => "session",
+        Level::Strong => "strong",
+    };
+    record.receipt = Some(json!({
+        "level": level,
+        // Rounded up, as a node does it: the bound must hold.
+        "staleness_ms": receipt.staleness.map(|age| age.as_nanos().div_ceil(1_000_000) as u64),
+        "served_by": record.node,
+        "served_in": record.region,
+        "replicas": nodes,
+        "regions": names(&receipt.regions),
+        "durable_regions": names(&receipt.durable_regions),
+        "wan_round_trips": receipt.wan_round_trips,
+        "absorbed": receipt.absorbed,
+        "merged": receipt.merged,
+        "forwarded_to": receipt.forwarded_to.as_ref().map(node_name),
+    }));
 }
 
 /// A recorded condition as it is asked; `None` for a version that is not hexadecimal.

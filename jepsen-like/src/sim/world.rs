@@ -477,6 +477,8 @@ impl World {
         };
         client::complete(process, &mut open.record, result);
         open.record.complete_ns = Some(now_ns);
+        let region = self.nodes.get(&process.node).map(|node| node.region);
+        client::served(&mut open.record, process.node, region, result.as_ref().ok());
         self.watch(&open, result);
         if let Ok(reply) = result {
             let line = self.history.records.len();
