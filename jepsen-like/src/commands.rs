@@ -18,8 +18,10 @@ use crate::model::{self, ModelOptions};
 use crate::sim::profile::Shape;
 use crate::sim::{self, Run};
 
+pub mod matrix;
 #[cfg(feature = "mutants")]
 pub mod mutants;
+pub mod planned;
 pub mod run;
 
 /// Which runs of the simulator to do.
@@ -157,6 +159,23 @@ const FLOOR_JUDGED_FROM: u64 = 100;
 /// See [`FLOOR_JUDGED_FROM`].
 const FLOOR_RUNS: u64 = 20;
 
+/// With so many runs a rare path that none of them took deserves a line of its own.
+const PROBES_JUDGED_FROM: u64 = 500;
+
+/// Prints how often each rare path of the core was taken, and which never.
+fn print_probes(count: impl Fn(&str) -> u64) {
+    println!("was this path hit:");
+    for note in Note::ALL {
+        let count = count(note.name());
+        println!("  {:<20} {count}", note.name());
+    }
+    let missed: Vec<&str> = Note::ALL.iter().map(|note| note.name()).collect();
+    let missed: Vec<&str> = missed.into_iter().filter(|name| count(name) == 0).collect();
+    if !missed.is_empty() {
+        println!("NEVER HIT: {}", missed.join(", "));
+    }
+}
+
 /// Sums over runs.
 #[derive(Default)]
 struct Totals {
@@ -218,11 +237,15 @@ impl Totals {
             self.steps
         );
         println!("operations: {:?}", self.operations);
-        let named: Vec<String> = Note::ALL
-            .iter()
-            .map(|note| format!("{} {}", note.name(), self.notes.get(note).unwrap_or(&0)))
-            .collect();
-        println!("paths: {}", named.join(", "));
+        let count = |note: &Note| self.notes.get(note).copied().unwrap_or(0);
+        if self.runs >= PROBES_JUDGED_FROM {
+            let by_name: BTreeMap<&str, u64> =
+                Note::ALL.iter().map(|n| (n.name(), count(n))).collect();
+            print_probes(|name| by_name.get(name).copied().unwrap_or(0));
+        } else {
+            let named = Note::ALL.iter().map(|n| format!("{} {}", n.name(), count(n)));
+            println!("paths: {}", named.collect::<Vec<_>>().join(", "));
+        }
         println!(
             "{} of {} seeds violated something",
             self.violated, self.runs

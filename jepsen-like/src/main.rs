@@ -3,11 +3,17 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use hansa_jepsen::commands::matrix::MatrixOptions;
+use hansa_jepsen::commands::planned::PlannedRuns;
 use hansa_jepsen::commands::{self, Seeds};
+use hansa_jepsen::nemesis::Nemesis;
 use hansa_jepsen::sim::profile::Shape;
+use hansa_jepsen::sim::scenario::Choice;
+use hansa_jepsen::workload::{Levels, Workload};
 
 #[derive(Parser)]
 #[command(version, about, after_help = EXAMPLES)]
@@ -21,11 +27,63 @@ Examples:
   hansa-jepsen sim --seeds 500            500 seeded runs of the core under faults
   hansa-jepsen sim --seed 42              one of them, in detail
   hansa-jepsen sim --seed 42 --seeds 10   ten of them, from that one on
+  hansa-jepsen sim --workload register --levels strong --nemesis kill,clock-jump --seed 7
+  hansa-jepsen matrix                     every workload at every level under every fault
   hansa-jepsen run --time 300             real processes under all workloads and faults
   hansa-jepsen check history.jsonl        judge a history, of a run or of anything else
   hansa-jepsen model --schedules 100000   the strong register alone
 Exit codes: 0 clean, 1 a violation or an undecided property (or a mutant that escaped), 2 wrong usage or no
 history.";
+
+/// Simulated runs in the vocabulary that all engines share, instead of the drawn chaos.
+#[derive(clap::Args)]
+struct PlannedArgs {
+    /// What clients do.
+    #[arg(long)]
+    workload: Option<Workload>,
+    /// At which levels.
+    #[arg(long)]
+    levels: Option<Levels>,
+    /// Which faults, composed; separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    nemesis: Vec<Nemesis>,
+    /// How long clients act, virtual seconds; 10 if not given.
+    #[arg(long)]
+    load_seconds: Option<u64>,
+    /// Run exactly this plan, as a shrunk run wrote it.
+    #[arg(long, conflicts_with_all = ["workload", "levels", "nemesis", "seeds"])]
+    plan: Option<PathBuf>,
+    /// Write the smallest plan that still fails here.
+    #[arg(long)]
+    shrunk: Option<PathBuf>,
+}
+
+impl PlannedArgs {
+    /// The runs asked for, if any of it was said.
+    fn runs(self, seeds: &Seeds) -> Option<PlannedRuns> {
+        let drawn = self.workload.is_some() || self.levels.is_some() || !self.nemesis.is_empty();
+        if !drawn && self.plan.is_none() {
+            return None;
+        }
+        let choice = Choice {
+            workload: self.workload.unwrap_or(Workload::All),
+            levels: self.levels.unwrap_or(Levels::Mixed),
+            nemeses: self.nemesis,
+            load_ms: self.load_seconds.unwrap_or(10) * 1000,
+        };
+        Some(PlannedRuns {
+            choice,
+            plan: self.plan,
+            first: seeds.first,
+            count: seeds.count,
+            shrunk: self.shrunk,
+            #[cfg(feature = "mutants")]
+            mutant: seeds.mutant.clone(),
+            #[cfg(not(feature = "mutants"))]
+            mutant: None,
+        })
+    }
+}
 
 #[derive(Subcommand)]
 enum Command {
@@ -47,6 +105,27 @@ enum Command {
         #[cfg(feature = "mutants")]
         #[arg(long)]
         mutant: Option<String>,
+        #[command(flatten)]
+        planned: PlannedArgs,
+    },
+    /// Every workload at every level under every fault, one simulated run each; exits with 1 when one is red or a
+    /// rare path of the core was never taken.
+    Matrix {
+        /// Begin no further cell after so many seconds; what is left counts as not run.
+        #[arg(long)]
+        budget_seconds: Option<u64>,
+        /// The seed of all cells.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How long clients act in a cell, virtual seconds.
+        #[arg(long, default_value_t = 10)]
+        load_seconds: u64,
+        /// Only cells whose `WORKLOAD LEVELS NEMESIS` contains this.
+        #[arg(long)]
+        only: Option<String>,
+        /// Write every cell and every probe here.
+        #[arg(long)]
+        json: Option<PathBuf>,
     },
     /// Real processes under load and faults, judged by every checker.
     Run(commands::run::RunArgs),
@@ -99,6 +178,7 @@ fn run(args: Args) -> anyhow::Result<bool> {
             history,
             #[cfg(feature = "mutants")]
             mutant,
+            planned,
         } => {
             let create = |path: PathBuf| {
                 File::create(&path).with_context(|| format!("cannot write {}", path.display()))
@@ -111,8 +191,24 @@ fn run(args: Args) -> anyhow::Result<bool> {
                 #[cfg(feature = "mutants")]
                 mutant,
             };
-            commands::sim(&seeds, file)
+            match planned.runs(&seeds) {
+                Some(runs) => commands::planned::planned(&runs, file),
+                None => commands::sim(&seeds, file),
+            }
         }
+        Command::Matrix {
+            budget_seconds,
+            seed,
+            load_seconds,
+            only,
+            json,
+        } => commands::matrix::matrix(&MatrixOptions {
+            budget: budget_seconds.map(Duration::from_secs),
+            seed,
+            load_ms: load_seconds * 1000,
+            only,
+            json,
+        }),
         Command::Run(args) => commands::run::run(args),
         Command::Soak(args) => commands::run::soak(args),
         Command::Check { files } => commands::check(&files),

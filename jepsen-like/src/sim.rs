@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod disk;
+pub mod faults;
 pub mod invariants;
 pub mod liveness;
 pub mod loss;
@@ -16,6 +17,7 @@ pub mod nemesis;
 pub mod network;
 pub mod node;
 pub mod profile;
+pub mod scenario;
 pub mod world;
 
 use std::cell::RefCell;
@@ -27,8 +29,10 @@ use hansa_consistency::rules::Rules;
 
 use crate::checker::{self, Verdict};
 use crate::history::History;
+use crate::nemesis::{Nemesis, Planned};
 use crate::random::Random;
 use profile::{Profile, Shape};
+use scenario::Scenario;
 use world::World;
 
 /// How long after healing all replicas must be equal, virtual microseconds.
@@ -49,6 +53,8 @@ pub struct Run {
     pub steps: u64,
     /// Rare paths that were taken, with their counts.
     pub notes: BTreeMap<Note, u64>,
+    /// Kinds of planned faults that could not be carried out, and why.
+    pub refused: BTreeMap<Nemesis, String>,
     /// What was violated: property and explanation.
     pub violations: Vec<(String, String)>,
 }
@@ -84,7 +90,21 @@ pub fn run_shaped(
         shape.bend(&mut profile);
     }
     disk(&mut profile);
-    let outcome = catch_unwind(AssertUnwindSafe(|| simulate(seed, profile, rules)));
+    guarded(seed, || simulate(seed, profile, rules, &[]))
+}
+
+/// Runs a scenario, bent by `disk`.
+#[must_use]
+pub fn run_scenario(scenario: &Scenario, rules: Rules, disk: impl Fn(&mut Profile)) -> Run {
+    let mut profile = scenario.profile();
+    disk(&mut profile);
+    let seed = scenario.seed;
+    guarded(seed, || simulate(seed, profile, rules, &scenario.planned))
+}
+
+/// A panic in a run is a violation.
+fn guarded(seed: u64, run: impl FnOnce() -> Run) -> Run {
+    let outcome = catch_unwind(AssertUnwindSafe(run));
     outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
@@ -96,6 +116,7 @@ pub fn run_shaped(
             virtual_us: 0,
             steps: 0,
             notes: BTreeMap::new(),
+            refused: BTreeMap::new(),
             violations: vec![("assertion".into(), text.unwrap_or_default())],
         }
     })
@@ -107,38 +128,48 @@ pub fn in_parallel(
     count: u64,
     run: impl Fn(u64) -> Run + Clone + Send + 'static,
 ) -> impl Iterator<Item = Run> {
+    let count = count.min(u64::MAX - first);
+    in_order(count, move |place| run(first + place))
+}
+
+/// Makes the things of places `0..count` on as many threads as there are cores; they come in order. When the
+/// iterator is dropped no further one is begun.
+pub fn in_order<T: Send + 'static>(
+    count: u64,
+    make: impl Fn(u64) -> T + Clone + Send + 'static,
+) -> impl Iterator<Item = T> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (sender, receiver) = std::sync::mpsc::sync_channel(64);
     for thread in 0..threads {
-        let (sender, run) = (sender.clone(), run.clone());
-        let seeds = (first..first.saturating_add(count)).skip(thread);
-        let seeds = seeds.step_by(threads);
+        let (sender, make) = (sender.clone(), make.clone());
+        let places = (0..count).skip(thread).step_by(threads);
         std::thread::spawn(move || {
-            for seed in seeds {
-                if sender.send(run(seed)).is_err() {
+            for place in places {
+                if sender.send((place, make(place))).is_err() {
                     return;
                 }
             }
         });
     }
     drop(sender);
-    let mut waiting: BTreeMap<u64, Run> = BTreeMap::new();
-    let mut next = first;
+    let mut waiting: BTreeMap<u64, T> = BTreeMap::new();
+    let mut next = 0;
     std::iter::from_fn(move || {
         loop {
-            if let Some(run) = waiting.remove(&next) {
+            if let Some(made) = waiting.remove(&next) {
                 next += 1;
-                return Some(run);
+                return Some(made);
             }
-            let run = receiver.recv().ok()?;
-            waiting.insert(run.seed, run);
+            let (place, made) = receiver.recv().ok()?;
+            waiting.insert(place, made);
         }
     })
 }
 
-fn simulate(seed: u64, profile: Profile, rules: Rules) -> Run {
+fn simulate(seed: u64, profile: Profile, rules: Rules, planned: &[Planned]) -> Run {
     let load_us = profile.load_us;
     let mut world = World::new(seed, profile, rules);
+    world.follow(planned);
     world.run_until(load_us + 4_000_000);
     world.heal();
     let deadline = world.now_us + CONVERGED_WITHIN_US;
@@ -187,6 +218,7 @@ fn simulate(seed: u64, profile: Profile, rules: Rules) -> Run {
         virtual_us: world.now_us,
         steps: world.steps(),
         notes: world.notes,
+        refused: world.faults.refused,
         history: world.history,
         violations,
     }

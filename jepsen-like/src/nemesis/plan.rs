@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Action, Clock, Data, Disk, Layout, Nemesis, NodeIndex, Wire, between};
 use crate::random::Random;
 
@@ -13,7 +15,7 @@ const LASTS_MS: (u64, u64) = (1_500, 5_000);
 const PAUSE_MS: (u64, u64) = (800, 3_000);
 
 /// An action and when it is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
     /// Time since the load began.
     pub at: Duration,

@@ -4,7 +4,7 @@
 //! had synced (a shortened journal), in which case only the separately synced sequence file tells.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -42,6 +42,15 @@ pub struct Disk {
     /// Whether reads see the groups that are not synced yet.
     pub hides_pending: bool,
     touched_pending: Cell<bool>,
+    /// Records whose checksum no longer holds, until they are written again.
+    damaged: BTreeSet<Key>,
+}
+
+/// A disk's content at one moment.
+#[derive(Clone, Debug)]
+pub struct Copy {
+    rows: BTreeMap<Key, Bytes>,
+    sequence_file: u64,
 }
 
 impl Disk {
@@ -50,6 +59,7 @@ impl Disk {
         let mut before = Vec::with_capacity(writes.len());
         for write in writes {
             let key = (write.family, write.key.clone());
+            self.damaged.remove(&key);
             let old = match &write.value {
                 Some(value) => self.rows.insert(key.clone(), value.clone()),
                 None => self.rows.remove(&key),
@@ -110,17 +120,24 @@ impl Disk {
                 }
                 lost_synced += 1;
             }
-            let Some(group) = self.groups.pop_back() else {
-                break;
+            lost.extend(self.undo_newest());
+        }
+        lost
+    }
+
+    /// Undoes the newest group. Returns its log entries if it was synced.
+    fn undo_newest(&mut self) -> Vec<LostEntry> {
+        let mut lost = Vec::new();
+        let Some(group) = self.groups.pop_back() else {
+            return lost;
+        };
+        for (key, old) in group.before.into_iter().rev() {
+            let now = match old {
+                Some(value) => self.rows.insert(key.clone(), value),
+                None => self.rows.remove(&key),
             };
-            for (key, old) in group.before.into_iter().rev() {
-                let now = match old {
-                    Some(value) => self.rows.insert(key.clone(), value),
-                    None => self.rows.remove(&key),
-                };
-                if let (true, Family::Log, Some(record)) = (group.synced, key.0, now) {
-                    lost.push(LostEntry { key: key.1, record });
-                }
+            if let (true, Family::Log, Some(record)) = (group.synced, key.0, now) {
+                lost.push(LostEntry { key: key.1, record });
             }
         }
         lost
@@ -133,6 +150,85 @@ impl Disk {
         let entries = entries.filter(|((family, _), _)| *family == Family::Log);
         let lost = entries.map(|((_, key), record)| LostEntry { key, record });
         lost.collect()
+    }
+
+    /// The process ends and the machine goes on: of the groups not synced yet the oldest `handed_over` had reached
+    /// the system and are still there, those behind them are gone.
+    pub fn end_process(&mut self, handed_over: usize) {
+        let unsynced = self.groups.iter().filter(|group| !group.synced).count();
+        for _ in handed_over..unsynced {
+            self.undo_newest();
+        }
+    }
+
+    /// How many groups are not synced.
+    #[must_use]
+    pub fn unsynced(&self) -> usize {
+        self.groups.iter().filter(|group| !group.synced).count()
+    }
+
+    /// Everything that is visible is durable from now on: what a start finds.
+    pub fn settle(&mut self) {
+        self.sync(self.next);
+    }
+
+    /// The machine loses power in the middle of a write: the oldest `written` of the groups not synced are there by
+    /// chance, the next one in part. A batch that is there in part is dropped by its checksum, and all behind it.
+    pub fn tear(&mut self, written: usize) {
+        let upto = self.groups.iter().filter(|group| !group.synced);
+        if let Some(last) = upto.take(written).last().map(|group| group.number) {
+            self.sync(last);
+        }
+        self.crash(0);
+    }
+
+    /// Damages the record at this place, counted over all records; `false` when there is none. Records of the meta
+    /// family are spared: without them a real store does not even open, which is the same as a wiped one.
+    pub fn damage(&mut self, place: u64) -> bool {
+        let whole = |key: &&Key| key.0 != Family::Meta;
+        let count = self.rows.keys().filter(whole).count() as u64;
+        let place = place.checked_rem(count).unwrap_or(0) as usize;
+        let key = self.rows.keys().filter(whole).nth(place).cloned();
+        let hit = key.is_some();
+        self.damaged.extend(key);
+        hit
+    }
+
+    /// Whether a pass over all records finds a damaged one.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        !self.damaged.is_empty()
+    }
+
+    /// A copy of what is durable.
+    #[must_use]
+    pub fn copy(&self) -> Copy {
+        let mut rows = self.rows.clone();
+        for group in self.groups.iter().rev().take_while(|group| !group.synced) {
+            for (key, old) in group.before.iter().rev() {
+                match old {
+                    Some(value) => rows.insert(key.clone(), value.clone()),
+                    None => rows.remove(key),
+                };
+            }
+        }
+        Copy {
+            rows,
+            sequence_file: self.sequence_file,
+        }
+    }
+
+    /// An earlier copy is put back. Returns the log entries that had been durable and are gone.
+    pub fn restore(&mut self, copy: &Copy) -> Vec<LostEntry> {
+        self.crash(0);
+        let before = std::mem::take(self).rows;
+        self.rows = copy.rows.clone();
+        self.sequence_file = copy.sequence_file;
+        let lost = before.into_iter().filter(|((family, key), record)| {
+            *family == Family::Log && copy.rows.get(&(*family, key.clone())) != Some(record)
+        });
+        lost.map(|((_, key), record)| LostEntry { key, record })
+            .collect()
     }
 
     /// Whether this very log entry is held: visible now, and durable too when `durably`.
@@ -163,8 +259,14 @@ impl Disk {
         oldest
     }
 
-    fn look(&self, key: &Key, visible: Option<&Bytes>) -> Option<Bytes> {
-        match self.pending(key) {
+    fn look(&self, key: &Key, visible: Option<&Bytes>) -> Result<Option<Bytes>, Damaged> {
+        if self.damaged.contains(key) {
+            return Err(Damaged {
+                family: key.0,
+                what: "the checksum does not hold".into(),
+            });
+        }
+        Ok(match self.pending(key) {
             None => visible.cloned(),
             Some(durable) => {
                 self.touched_pending.set(true);
@@ -173,14 +275,14 @@ impl Disk {
                     false => visible.cloned(),
                 }
             }
-        }
+        })
     }
 }
 
 impl Reader for Disk {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, Damaged> {
         let key = (family, Bytes::copy_from_slice(key));
-        Ok(self.look(&key, self.rows.get(&key)))
+        self.look(&key, self.rows.get(&key))
     }
 
     fn scan(
@@ -195,7 +297,7 @@ impl Reader for Disk {
             if key.0 != family || to.is_some_and(|to| &key.1[..] >= to) {
                 break;
             }
-            if let Some(value) = self.look(key, Some(value))
+            if let Some(value) = self.look(key, Some(value))?
                 && visit(&key.1, value).is_break()
             {
                 break;
@@ -236,6 +338,50 @@ mod tests {
         assert!(!disk.take_touched_pending());
         disk.crash(1);
         assert_eq!((get(&disk, "a"), get(&disk, "b")), (Some("1".into()), None));
+    }
+
+    #[test]
+    fn a_torn_write_leaves_whole_groups_and_an_ended_process_what_it_had_handed_over() {
+        let mut disk = Disk::default();
+        for (key, value) in [("a", "1"), ("b", "1"), ("c", "1")] {
+            disk.write(&[put(key, value)]);
+        }
+        disk.end_process(2);
+        assert_eq!((disk.unsynced(), get(&disk, "c")), (2, None));
+        disk.tear(1);
+        assert!(disk.is_clean());
+        assert_eq!((get(&disk, "a"), get(&disk, "b")), (Some("1".into()), None));
+    }
+
+    #[test]
+    fn a_damaged_record_is_told_until_it_is_written_again() {
+        let mut disk = Disk::default();
+        assert!(!disk.damage(7));
+        disk.write(&[put("a", "1")]);
+        assert!(disk.damage(7) && disk.is_damaged());
+        assert!(disk.get(Family::Data, b"a").is_err());
+        disk.write(&[put("a", "2")]);
+        assert_eq!(get(&disk, "a"), Some("2".into()));
+    }
+
+    #[test]
+    fn an_old_copy_holds_what_was_durable_and_loses_what_came_later() {
+        let mut disk = Disk::default();
+        let log = |key: &'static str, value: &'static str| Write {
+            family: Family::Log,
+            ..put(key, value)
+        };
+        let first = disk.write(&[log("a", "1")]);
+        disk.sync(first);
+        disk.write(&[log("a", "2")]);
+        let copy = disk.copy();
+        disk.write(&[log("b", "1")]);
+        disk.settle();
+        let lost = disk.restore(&copy);
+        assert_eq!(lost.len(), 2);
+        let held = disk.get(Family::Log, b"a").unwrap();
+        assert_eq!(held, Some("1".into()));
+        assert_eq!(disk.get(Family::Log, b"b").unwrap(), None);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 use hansa_consistency::rules::{Mutant, Rules};
 
 use super::profile::{Profile, Shape};
-use super::{Run, in_parallel, run_shaped};
+use super::scenario::Scenario;
+use super::{Run, in_parallel, run_scenario, run_shaped};
 
 /// A broken rule to look for in simulated runs.
 #[derive(Clone)]
@@ -71,6 +72,12 @@ impl Candidate {
     #[must_use]
     pub fn run(&self, seed: u64, shape: Option<Shape>) -> Run {
         run_shaped(seed, self.rules, shape.or(self.shape), self.disk)
+    }
+
+    /// A planned run with the rule broken.
+    #[must_use]
+    pub fn run_scenario(&self, scenario: &Scenario) -> Run {
+        run_scenario(scenario, self.rules, self.disk)
     }
 
     /// Runs seeds until a checker catches it; `None` when the budget is used up.

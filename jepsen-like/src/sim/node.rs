@@ -13,7 +13,8 @@ use hansa_consistency::replica::{Config, Opened, Replica};
 use hansa_consistency::rules::{Mutant, Rules};
 use hansa_consistency::topology::Topology;
 
-use super::disk::{Disk, LostEntry};
+use super::disk::{self, Disk, LostEntry};
+use crate::nemesis::{Clock, Disk as DiskFault};
 
 /// Wall time at the start of a run, milliseconds since 1970.
 const EPOCH_MS: u64 = 1_800_000_000_000;
@@ -40,6 +41,14 @@ pub enum Damage {
     Whole,
 }
 
+/// A copy of a node's data directory.
+#[derive(Clone, Debug)]
+struct Kept {
+    disk: disk::Copy,
+    start: u64,
+    incarnation: u32,
+}
+
 /// One node.
 #[derive(Debug)]
 pub struct Node {
@@ -61,6 +70,22 @@ pub struct Node {
     pub release_us: u64,
     /// Whether a crash cost it synced data.
     pub lost_data: bool,
+    /// What its disk does.
+    pub disk_fault: DiskFault,
+    /// Whether its disk failed it: it answers nobody until it is started again.
+    pub stranded: bool,
+    /// Whether its process stands still.
+    pub paused: bool,
+    /// Percent of a processor that it gets.
+    pub processor: u8,
+    /// Until when its processor is busy, microseconds of the run.
+    pub busy_until_us: u64,
+    /// What its wall clock does, and since when, microseconds of the run.
+    clock: (Clock, u64),
+    /// Its identity and disk as they once were.
+    kept: Option<Kept>,
+    /// Whether its damaged store was put aside, so that it opens as one that lost data.
+    rebuilt: bool,
     /// Its monotonic clock at the start of the run.
     boot: Duration,
     start: u64,
@@ -89,6 +114,14 @@ impl Node {
             wake_us: None,
             release_us: 0,
             lost_data: false,
+            disk_fault: DiskFault::Healthy,
+            stranded: false,
+            paused: false,
+            processor: 100,
+            busy_until_us: 0,
+            clock: (Clock::True, 0),
+            kept: None,
+            rebuilt: false,
             boot,
             start: 0,
             incarnation,
@@ -100,11 +133,31 @@ impl Node {
     /// The node's clocks at a moment of the run.
     #[must_use]
     pub fn now(&self, now_us: u64) -> Now {
-        let wall = (EPOCH_MS + now_us / 1000).saturating_add_signed(self.skew_ms);
+        let truth = (EPOCH_MS + now_us / 1000).saturating_add_signed(self.skew_ms);
+        let (clock, since_us) = self.clock;
+        let passed = now_us.saturating_sub(since_us) / 1000;
+        let wall_ms = match clock {
+            Clock::True => truth,
+            Clock::Offset(ms) => truth.saturating_add_signed(ms),
+            Clock::Rate(permille) => truth - passed + passed * permille / 1000,
+            Clock::Frozen => truth - passed,
+        };
         Now {
             monotonic: self.boot + Duration::from_micros(now_us),
-            wall_ms: wall,
+            wall_ms,
         }
+    }
+
+    /// Its wall clock does this from now on.
+    pub fn set_clock(&mut self, clock: Clock, now_us: u64) {
+        self.clock = (clock, now_us);
+    }
+
+    /// Whether it runs, is not held up and has a disk that works.
+    #[must_use]
+    pub fn is_able(&self) -> bool {
+        let disk_works = matches!(self.disk_fault, DiskFault::Healthy | DiskFault::Slow(_));
+        self.replica.is_some() && !self.paused && disk_works
     }
 
     /// Opens the replica over what the disk holds.
@@ -118,6 +171,7 @@ impl Node {
         now_us: u64,
         seed: u64,
     ) -> Result<(), String> {
+        self.disk.settle();
         self.start += 1;
         let config = Config {
             node: self.id,
@@ -129,13 +183,74 @@ impl Node {
         if lost && !rules.broken(Mutant::IncarnationReused) {
             self.renew_incarnation();
         }
-        let opened = self.opened(lost);
+        let opened = self.opened(lost || self.rebuilt);
         let now = self.now(now_us);
         let replica = Replica::open(config, opened, seed, now, &self.disk);
         self.replica = Some(replica.map_err(|error| error.to_string())?);
         self.sequence = stored;
         self.wake_us = None;
+        self.stranded = false;
         Ok(())
+    }
+
+    /// The process ends; the machine and its disk go on. Of what is not synced the oldest `handed_over` groups
+    /// stay.
+    pub fn end(&mut self, handed_over: usize) {
+        self.replica = None;
+        self.life += 1;
+        self.release_us = 0;
+        (self.paused, self.stranded) = (false, false);
+        self.disk.end_process(handed_over);
+    }
+
+    /// The disk failed under a running replica, which is ahead of it: thrown away with all it had not synced.
+    pub fn strand(&mut self) {
+        self.end(0);
+        self.stranded = true;
+    }
+
+    /// How much longer than usual a sync takes, microseconds.
+    #[must_use]
+    pub fn sync_takes_longer_us(&self) -> u64 {
+        match self.disk_fault {
+            DiskFault::Slow(ms) => ms * 1000,
+            _ => 0,
+        }
+    }
+
+    /// Whether what is to be synced now can not be.
+    #[must_use]
+    pub fn disk_fails(&self) -> bool {
+        let fails = matches!(self.disk_fault, DiskFault::FailSyncs | DiskFault::Full);
+        fails && !self.disk.is_clean()
+    }
+
+    /// A start found a damaged record, so the whole store is put aside, as `--rebuild` does. Returns the log
+    /// entries that had been durable.
+    pub fn put_aside(&mut self) -> Vec<LostEntry> {
+        self.renew_incarnation();
+        (self.rebuilt, self.lost_data) = (true, true);
+        self.disk.wipe()
+    }
+
+    /// Puts a copy of the data aside.
+    pub fn keep(&mut self) {
+        self.kept = Some(Kept {
+            disk: self.disk.copy(),
+            start: self.start,
+            incarnation: self.incarnation,
+        });
+    }
+
+    /// Puts the copy back, if there is one. Returns the log entries that had been durable and are gone.
+    pub fn restore(&mut self) -> Vec<LostEntry> {
+        let Some(kept) = self.kept.clone() else {
+            return Vec::new();
+        };
+        self.lost_data = true;
+        self.start = kept.start;
+        self.incarnation = kept.incarnation;
+        self.disk.restore(&kept.disk)
     }
 
     /// The store sequence that the store itself shows.

@@ -16,7 +16,9 @@ const SKEW_MS_MAX: u64 = CLOCK_AHEAD_MAX_MS / 2 - 1;
 /// One run's shape.
 #[derive(Clone, Debug)]
 pub struct Profile {
-    /// Replicas per region.
+    /// Regions.
+    pub regions: u8,
+    /// Nodes in each, which all hold everything.
     pub replicas: u16,
     /// Clients.
     pub processes: u64,
@@ -46,6 +48,9 @@ pub struct Profile {
     pub sequence_late: bool,
     /// Reads do not see pending writes. Only a mutant's.
     pub hides_pending: bool,
+    /// Whether the trace takes every message in, word by word: a third of the time of a run. Else it takes in
+    /// who said when what kind of thing at which clock value.
+    pub whole_trace: bool,
 }
 
 /// Weights of the kinds of fault.
@@ -77,6 +82,7 @@ impl Profile {
     pub fn drawn(random: &mut Random) -> Profile {
         let rough = random.chance(600);
         Profile {
+            regions: 3,
             replicas: if random.chance(250) { 3 } else { 1 },
             processes: random.between(3, 7),
             load_us: random.between(6, 14) * 1_000_000,
@@ -109,6 +115,7 @@ impl Profile {
             lying_sync: false,
             sequence_late: false,
             hides_pending: false,
+            whole_trace: true,
         }
     }
 }

@@ -9,20 +9,23 @@ use std::time::Duration;
 use hansa_consistency::effect::{Effect, Note};
 use hansa_consistency::event::Event;
 use hansa_consistency::key::{ClusterId, NodeId, OpId, RegionId};
-use hansa_consistency::message::Envelope;
+use hansa_consistency::message::{Envelope, Message, Run};
 use hansa_consistency::replica::{self, Standing};
-use hansa_consistency::request::{Refusal, Reply, Request};
+use hansa_consistency::request::{Applied, Refusal, Reply, Request};
 use hansa_consistency::rules::Rules;
 use hansa_consistency::topology::{Keyspace, Mixing, Topology, ValueType};
 
 use super::client::{self, Open, Process, SHARDS};
+use super::disk::LostEntry;
+use super::faults::{self, Faults};
 use super::invariants::Invariants;
 use super::loss::Losses;
 use super::nemesis::{Fault, Nemesis};
-use super::network::Network;
+use super::network::{Network, Parcel};
 use super::node::{Damage, Node, Said};
 use super::profile::Profile;
 use crate::history::{Datum, History, Op, Record, Status};
+use crate::nemesis::Wire;
 use crate::random::Random;
 use crate::workload::Generator;
 
@@ -49,14 +52,26 @@ pub enum Todo {
     Restart(NodeId),
     /// A link's state is told to a node.
     Link(NodeId, NodeId, bool),
+    /// An action of a plan is due: its place in the plan.
+    Planned(usize),
+    /// A wake that was due while its node was held up.
+    Tick(NodeId, u64),
+    /// It is noticed that a connection is half open.
+    Noticed(NodeId, NodeId),
+    /// A record at rest is damaged.
+    Rot(NodeId, u64),
+    /// Everything that healed is back.
+    Healed,
 }
 
 /// Time between a client and a node of its region, microseconds.
-const CLIENT_US: u64 = 200;
+pub const CLIENT_US: u64 = 200;
 /// How long a client waits, microseconds.
 pub const PATIENCE_US: u64 = 3_000_000;
 /// How long it takes at most until a peer learns that a node is gone, microseconds.
-const LINK_BROKEN_US: u64 = 200_000;
+pub const LINK_BROKEN_US: u64 = 200_000;
+/// How long until a connection that did not come about is tried again, microseconds.
+const LINK_AGAIN_US: u64 = 100_000;
 /// Number of the process that reads final states.
 const FINAL_PROCESS: u64 = 1_000_000;
 
@@ -82,6 +97,8 @@ pub struct World {
     open: BTreeMap<u64, usize>,
     next_op: u64,
     nemesis: Nemesis,
+    /// The plan and what came of it.
+    pub faults: Faults,
     load_until_us: u64,
     /// What was recorded.
     pub history: History,
@@ -113,8 +130,26 @@ fn fingerprint(value: &impl std::fmt::Debug) -> u64 {
     sink.0.digest()
 }
 
+/// A fingerprint of who says what kind of thing to whom, and at which clock value and store sequence.
+fn brief(envelope: &Envelope, to: NodeId) -> u64 {
+    let ends = u64::from(envelope.from.0) << 16 | u64::from(to.0);
+    let kind = xxhash_rust::xxh3::xxh3_64(envelope.message.name().as_bytes());
+    envelope.hlc.0 ^ envelope.store_sequence.rotate_left(40) ^ ends ^ kind
+}
+
+/// About how many bytes a message is: what matters are the entries that it carries.
+fn size(message: &Message) -> u64 {
+    const REST: u64 = 150;
+    let entries = |run: &Run| run.entries.iter().map(|it| it.len() as u64).sum::<u64>();
+    REST + match message {
+        Message::Append(append) => entries(&append.run),
+        Message::Entries { runs, .. } => runs.iter().map(entries).sum(),
+        _ => 0,
+    }
+}
+
 fn topology(profile: &Profile) -> Topology {
-    let regions: Vec<RegionId> = (0..3).map(RegionId).collect();
+    let regions: Vec<RegionId> = (0..profile.regions).map(RegionId).collect();
     let nodes = |region: &RegionId| {
         let first = u16::from(region.0) * profile.replicas;
         (
@@ -173,6 +208,7 @@ impl World {
             open: BTreeMap::new(),
             next_op: 0,
             nemesis: Nemesis::default(),
+            faults: Faults::default(),
             load_until_us: profile.load_us,
             profile,
             history: History::default(),
@@ -225,6 +261,9 @@ impl World {
     }
 
     fn happen(&mut self, todo: Todo) {
+        let Some(todo) = self.unhindered(todo) else {
+            return;
+        };
         match todo {
             Todo::Arrive(node, envelope) => self.feed(node, Event::Received(*envelope)),
             Todo::Release(node, life, said) => self.release(node, life, *said),
@@ -243,6 +282,22 @@ impl World {
             // Nobody gets a connection to a node that is down.
             Todo::Link(_, peer, true)
                 if self.nodes.get(&peer).is_none_or(|n| n.replica.is_none()) => {}
+            Todo::Link(node, peer, true) if !self.network.connects(node, peer) => {
+                self.after(LINK_AGAIN_US, Todo::Link(node, peer, true));
+            }
+            Todo::Planned(place) => self.carry_out(place),
+            Todo::Tick(node, life) => {
+                if self.nodes.get(&node).is_some_and(|n| n.life == life) {
+                    self.feed(node, Event::Tick);
+                }
+            }
+            Todo::Noticed(from, to) => self.notice(from, to),
+            Todo::Rot(node, place) => {
+                if let Some(node) = self.nodes.get_mut(&node) {
+                    node.disk.damage(place);
+                }
+            }
+            Todo::Healed => self.note_healed(),
             Todo::Link(node, peer, up) => self.feed(
                 node,
                 match up {
@@ -270,7 +325,7 @@ impl World {
             let Some(node) = node else { return };
             let sync = match node.disk.is_clean() {
                 true => 0,
-                false => self.random.between(200, 2_000),
+                false => self.random.between(200, 2_000) + node.sync_takes_longer_us(),
             };
             let at = (now + sync).max(node.release_us);
             node.release_us = at;
@@ -289,6 +344,10 @@ impl World {
         let Some(node) = self.nodes.get_mut(&id).filter(|n| n.life == life) else {
             return;
         };
+        if node.disk_fails() {
+            self.strand(id);
+            return;
+        }
         if !self.profile.lying_sync {
             node.disk.sync(said.group);
             if let Some(sequence) = said.sequence.filter(|_| !self.profile.sequence_late) {
@@ -305,7 +364,11 @@ impl World {
         match effect {
             Effect::Send { to, envelope } => self.transmit(from, to, envelope),
             Effect::Reply { id, result, .. } => {
-                self.mix_trace(id.0 ^ fingerprint(&result));
+                let said = match self.profile.whole_trace {
+                    true => fingerprint(&result),
+                    false => u64::from(result.is_ok()),
+                };
+                self.mix_trace(id.0 ^ said);
                 self.after(CLIENT_US, Todo::Answer(id.0, Box::new(result)));
             }
             Effect::Note(note) => *self.notes.entry(note).or_default() += 1,
@@ -315,15 +378,26 @@ impl World {
 
     fn transmit(&mut self, from: NodeId, to: NodeId, envelope: Envelope) {
         self.invariants.sent(&self.topology, &envelope);
-        self.mix_trace(fingerprint(&envelope));
+        self.mix_trace(match self.profile.whole_trace {
+            true => fingerprint(&envelope),
+            false => brief(&envelope, to),
+        });
         if from == to {
             self.after(0, Todo::Arrive(to, Box::new(envelope)));
             return;
         }
         let region = |id: NodeId| self.nodes.get(&id).map_or(RegionId(0), |n| n.region);
-        let ends = ((from, region(from)), (to, region(to)));
-        for delay in self.network.arrivals(&mut self.random, ends.0, ends.1) {
+        let parcel = Parcel {
+            from: (from, region(from)),
+            to: (to, region(to)),
+            bytes: size(&envelope.message),
+        };
+        let now = self.now_us;
+        for delay in self.network.arrivals(&mut self.random, now, parcel) {
             self.after(delay, Todo::Arrive(to, Box::new(envelope.clone())));
+        }
+        if self.network.wire(from, to) == Wire::Blackhole {
+            self.faults.hold((from, to), envelope);
         }
     }
 
@@ -353,14 +427,24 @@ impl World {
             return;
         };
         let lost = node.crash(damage);
-        self.losses
-            .struck(&self.nodes, id, lost, self.now_us * 1000);
+        self.lose(id, lost);
+        self.tell_peers_gone(id);
+        self.after(back_after_us, Todo::Restart(id));
+    }
+
+    /// A disk lost these entries, which had been durable on it.
+    pub fn lose(&mut self, id: NodeId, lost: Vec<LostEntry>) {
+        let now_ns = self.now_ns();
+        self.losses.struck(&self.nodes, id, lost, now_ns);
+    }
+
+    /// Every peer learns soon that a node's process is gone.
+    pub fn tell_peers_gone(&mut self, id: NodeId) {
         let peers: Vec<NodeId> = self.nodes.keys().copied().filter(|n| *n != id).collect();
         for peer in peers {
             let told = self.random.between(1_000, LINK_BROKEN_US - 1);
             self.after(told, Todo::Link(peer, id, false));
         }
-        self.after(back_after_us, Todo::Restart(id));
     }
 
     /// Breaks the links between two nodes and lets them stand again soon; both ends are told.
@@ -378,6 +462,14 @@ impl World {
         let (topology, rules, now) = (self.topology.clone(), self.rules, self.now_us);
         let hides = self.profile.hides_pending;
         let Some(node) = self.nodes.get_mut(&id).filter(|n| n.replica.is_none()) else {
+            return;
+        };
+        if node.disk.is_damaged() {
+            let lost = node.put_aside();
+            self.losses
+                .struck(&self.nodes, id, lost, self.now_us * 1000);
+        }
+        let Some(node) = self.nodes.get_mut(&id) else {
             return;
         };
         node.disk.hides_pending = hides;
@@ -398,6 +490,7 @@ impl World {
     /// Everything heals, every node comes back.
     pub fn heal(&mut self) {
         self.network.calm();
+        self.end_faults();
         let down: Vec<NodeId> = self
             .nodes
             .values()
@@ -411,7 +504,9 @@ impl World {
 
     // --- clients
 
-    fn now_ns(&self) -> u64 {
+    /// Nanoseconds of the run.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
         self.now_us * 1000
     }
 
@@ -436,8 +531,10 @@ impl World {
         };
         self.next_op += 1;
         let number = self.next_op;
-        record.node = Some(format!("n{}", process.node.0));
         let node = process.node;
+        record.node = Some(format!("n{}", node.0));
+        let region = self.nodes.get(&node).map(|n| n.region.0);
+        record.region = region.map(|region| format!("r{region}"));
         process.open = Some(Open {
             number,
             record,
@@ -452,6 +549,11 @@ impl World {
         let Some(node) = self.nodes.get(&id) else {
             return;
         };
+        if node.stranded {
+            let refused = faults::stranded(Applied::No);
+            self.after(CLIENT_US, Todo::Answer(number, Box::new(Err(refused))));
+            return;
+        }
         request.deadline = node.now(self.now_us).monotonic + Duration::from_millis(2_500);
         self.feed(
             id,
@@ -652,6 +754,15 @@ impl World {
             Err(refusal) => record.error = Some(refusal.reason.name().into()),
         }
         self.history.records.push(record);
+    }
+
+    /// The number of the operation in flight of everybody who asked this node.
+    #[must_use]
+    pub fn asked(&self, id: NodeId) -> Vec<(u64, bool)> {
+        let asks = self.processes.iter().filter(|process| process.node == id);
+        let open = asks.filter_map(|process| process.open.as_ref());
+        open.map(|open| (open.number, open.record.op.is_write()))
+            .collect()
     }
 
     /// The faults that struck, for the record.
