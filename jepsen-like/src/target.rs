@@ -10,6 +10,7 @@ use crate::history::Record;
 use crate::nemesis::{Action, Layout, NodeIndex, Refused};
 use crate::workload::Intent;
 
+pub mod etcd;
 pub mod hansa;
 
 /// A running cluster. The methods that change it are called one after the other.

@@ -1,0 +1,368 @@
+//! etcd as a target: a database that is not ours, to see that the checkers find in it what is known to be there.
+//!
+//! etcd's linearizable reads go through the leader's majority; its serializable reads are what the asked member happens
+//! to hold. [`Reads`] says which of the two the clients use while the history claims level strong for both: with the
+//! first a run is clean, with the second the checker `linearizable` has to object.
+//!
+//! The harness starts Debian's `etcd` (package `etcd-server`) as child processes on loopback, one member per region,
+//! with a link proxy for every ordered pair of members ([`wires`]). No root is needed.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::history::Record;
+use crate::nemesis::{Action, Data, Layout, NodeIndex, Refused};
+use crate::target::{RunClock, Target, Usage};
+use crate::workload::{Levels, Workload};
+
+/// Package `etcdserverpb`. Generated: its style is not ours to judge.
+#[allow(warnings)]
+pub mod api {
+    tonic::include_proto!("etcdserverpb");
+}
+
+mod ask;
+mod client;
+mod member;
+mod state;
+mod wires;
+
+pub use client::EtcdClient;
+
+use member::{Launch, Member};
+use wires::Wires;
+
+/// A connection to one member, made when first used and again when it broke.
+type Api = api::kv_client::KvClient<Channel>;
+
+/// Most members: etcd's own advice.
+pub const MEMBERS_MAX: usize = 7;
+/// Shortest time between two heartbeats of a leader: below it a busy machine is taken for a dead one.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(50);
+/// Heartbeats without which a member stands for election. etcd's advice is ten round trips.
+const ELECTION_HEARTBEATS: u32 = 10;
+/// etcd refuses to wait longer than this for a heartbeat.
+const ELECTION_MAX: Duration = Duration::from_secs(50);
+
+/// How clients read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// Through a majority: linearizable.
+    Linearizable,
+    /// From whatever the asked member holds. The history claims that this is linearizable, and it is not.
+    Serializable,
+}
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct EtcdOptions {
+    /// Members, each a region of its own: odd, 3 to [`MEMBERS_MAX`].
+    pub members: usize,
+    /// How clients read.
+    pub reads: Reads,
+    /// Round trips between the members (0, 1), (0, 2), (1, 2), and so on; they begin anew where they do not suffice.
+    /// Empty for no delay.
+    pub round_trips: Vec<Duration>,
+}
+
+impl Default for EtcdOptions {
+    /// Three regions of which the pairs are 90, 150 and 220 ms apart, and linearizable reads.
+    fn default() -> EtcdOptions {
+        EtcdOptions {
+            members: 3,
+            reads: Reads::Linearizable,
+            round_trips: [90, 150, 220].map(Duration::from_millis).to_vec(),
+        }
+    }
+}
+
+/// Whether etcd can be asked what a workload asks, at these levels.
+///
+/// # Errors
+/// Says what etcd does not have.
+pub fn supports(workload: Workload, levels: Levels) -> Result<(), String> {
+    if levels != Levels::Strong {
+        let name = levels.name();
+        return Err(format!(
+            "etcd has no level {name}: ask it at --levels strong"
+        ));
+    }
+    match workload {
+        Workload::Register | Workload::ManyKeys | Workload::MixedKey | Workload::Contended => {
+            Ok(())
+        }
+        Workload::All
+        | Workload::Counter
+        | Workload::CounterIds
+        | Workload::Set
+        | Workload::Sessions
+        | Workload::Scan => Err(format!(
+            "etcd has registers only, and the workload {} needs counters or sets: choose register, contended, \
+             mixed-key or many-keys",
+            workload.name()
+        )),
+    }
+}
+
+/// Where the `etcd` binary is, by `PATH`; `None` where it is not installed.
+#[must_use]
+pub fn installed() -> Option<PathBuf> {
+    member::in_path("etcd")
+}
+
+/// A running cluster of etcd.
+pub struct EtcdTarget {
+    reads: Reads,
+    addresses: Vec<SocketAddr>,
+    /// For what the harness itself asks.
+    apis: Vec<Api>,
+    members: Vec<Member>,
+    wires: Wires,
+    /// Last, so that no process is left that writes into it.
+    folder: TempDir,
+}
+
+/// Starts a cluster. Does not wait until it has a leader: [`Target::settle`] does.
+///
+/// # Errors
+/// When `etcd` is not installed, the options are out of bounds, or an address, a directory or a process can not be had.
+pub async fn start(options: EtcdOptions) -> anyhow::Result<EtcdTarget> {
+    let program = installed().context(
+        "there is no etcd in PATH: install it (Debian: apt-get install etcd-server) and try again",
+    )?;
+    let count = options.members;
+    anyhow::ensure!(
+        count % 2 == 1 && (3..=MEMBERS_MAX).contains(&count),
+        "{count} members: etcd needs an odd number of them, 3 to {MEMBERS_MAX}"
+    );
+    let (heartbeat, election) = pace(&options.round_trips);
+    let clients = free_addresses(2 * count)?;
+    let (clients, peers) = clients.split_at(count);
+    let wires = Wires::start(peers, &options.round_trips).await?;
+    let folder = tempfile::Builder::new().prefix("hansa-etcd-").tempdir()?;
+    let names = (0..count).map(|member| {
+        format!(
+            "{}=https://{}",
+            node_name(member),
+            wires::advertised(member)
+        )
+    });
+    let cluster = names.collect::<Vec<_>>().join(",");
+    let mut members = Vec::new();
+    for member in 0..count {
+        let name = node_name(member);
+        let own = folder.path().join(&name);
+        std::fs::create_dir(&own)?;
+        let mut member = Member::new(Launch {
+            program: program.clone(),
+            name,
+            folder: own,
+            clients: clients[member],
+            peers: peers[member],
+            advertised: wires::advertised(member),
+            door: wires.door(member),
+            cluster: cluster.clone(),
+            heartbeat,
+            election,
+        });
+        member.start()?;
+        members.push(member);
+    }
+    Ok(EtcdTarget {
+        reads: options.reads,
+        apis: apis(clients)?,
+        addresses: clients.to_vec(),
+        members,
+        wires,
+        folder,
+    })
+}
+
+/// Time between heartbeats, and time without one until an election.
+fn pace(round_trips: &[Duration]) -> (Duration, Duration) {
+    let longest = round_trips.iter().max().copied().unwrap_or_default();
+    let most = ELECTION_MAX / ELECTION_HEARTBEATS;
+    let heartbeat = longest.clamp(HEARTBEAT_MIN, most);
+    (heartbeat, heartbeat * ELECTION_HEARTBEATS)
+}
+
+/// Addresses that are free now and stay so while a member does not run: they are on a loopback address of this cluster's
+/// own, where neither other clusters nor outgoing connections take ports.
+fn free_addresses(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
+    static CLUSTERS: AtomicU8 = AtomicU8::new(0);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    // 0 and 255 are networks and broadcasts elsewhere, and 127.0.0.1 is everybody's.
+    let own = 2 + CLUSTERS.fetch_add(1, Ordering::Relaxed) % 250;
+    let host = Ipv4Addr::new(127, high, low, own);
+    let held: Result<Vec<TcpListener>, _> =
+        (0..count).map(|_| TcpListener::bind((host, 0))).collect();
+    let held = held.with_context(|| format!("no port can be had on {host}"))?;
+    let addresses = held.iter().map(|it| Ok(it.local_addr()?));
+    addresses.collect()
+}
+
+fn api_at(address: SocketAddr) -> anyhow::Result<Api> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+    Ok(Api::new(endpoint.connect_lazy()))
+}
+
+fn apis(addresses: &[SocketAddr]) -> anyhow::Result<Vec<Api>> {
+    addresses.iter().map(|address| api_at(*address)).collect()
+}
+
+fn node_name(member: NodeIndex) -> String {
+    format!("etcd-{member}")
+}
+
+fn region_name(region: usize) -> String {
+    format!("region-{region}")
+}
+
+impl EtcdTarget {
+    fn member(&mut self, node: NodeIndex) -> Result<&mut Member, Refused> {
+        let count = self.members.len();
+        let member = self.members.get_mut(node);
+        member.ok_or_else(|| Refused::Failed(format!("there is no member {node} of {count}")))
+    }
+}
+
+/// Why something can not be done to etcd here.
+fn not_here(action: &Action) -> Refused {
+    let why = match action {
+        Action::Processor(..) => "a member of etcd can not be given a part of a processor",
+        Action::Clock(..) => {
+            "the clock of a member of etcd can not be changed: Go does not ask a library for the time"
+        }
+        Action::Disk(..) | Action::Data(_, Data::DropUnsynced | Data::Tear) => {
+            "the data of a member of etcd is not on a disk that obeys the harness"
+        }
+        Action::Clone(_) => "a member of etcd can not be started twice",
+        _ => {
+            "a member of etcd that lost what it had synced must be removed and added anew by its operator, and must \
+             not be started"
+        }
+    };
+    Refused::NotHere(why.to_owned())
+}
+
+fn failed(error: &impl std::fmt::Display) -> Refused {
+    Refused::Failed(format!("{error:#}"))
+}
+
+impl Target for EtcdTarget {
+    type Client = EtcdClient;
+
+    fn layout(&self) -> Layout {
+        Layout {
+            regions: self.members.len(),
+            nodes_per_region: 1,
+        }
+    }
+
+    fn region_name(&self, region: usize) -> String {
+        region_name(region)
+    }
+
+    fn node_name(&self, node: NodeIndex) -> String {
+        node_name(node)
+    }
+
+    fn client(&self, process: u64, node: NodeIndex) -> anyhow::Result<EtcdClient> {
+        let apis = apis(&self.addresses)?;
+        Ok(EtcdClient::new(process, node, apis, self.reads))
+    }
+
+    async fn act(&mut self, action: Action) -> Result<(), Refused> {
+        match action {
+            Action::Wire(from, to, wire) => self.wires.set(from, to, wire),
+            Action::HealWires => self.wires.heal(),
+            Action::Kill(node) => self.member(node)?.kill().await.map_err(|it| failed(&it)),
+            Action::Stop(node) => self.member(node)?.stop().await.map_err(|it| failed(&it)),
+            Action::Start(node) => self.member(node)?.start().map_err(|it| failed(&it)),
+            Action::Pause(node) => {
+                let paused = self.member(node)?.signal(Signal::STOP);
+                paused.map_err(|it| failed(&it))
+            }
+            Action::Resume(node) => {
+                let resumed = self.member(node)?.signal(Signal::CONT);
+                resumed.map_err(|it| failed(&it))
+            }
+            Action::Processor(..)
+            | Action::Clock(..)
+            | Action::Disk(..)
+            | Action::Data(..)
+            | Action::Clone(_) => Err(not_here(&action)),
+        }
+    }
+
+    async fn heal(&mut self) -> anyhow::Result<()> {
+        self.wires.heal()?;
+        for member in &mut self.members {
+            member.signal(Signal::CONT)?;
+            member.start()?;
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, within: Duration) -> Result<Duration, String> {
+        let settled = state::settle(&self.apis, within).await;
+        settled.map_err(|missing| {
+            let members = self.members.iter_mut();
+            let down = members.filter_map(|it| (!it.runs()).then(|| it.launch.name.clone()));
+            let down: Vec<String> = down.collect();
+            match down.is_empty() {
+                true => missing,
+                false => format!("{missing}; not running: {}", down.join(", ")),
+            }
+        })
+    }
+
+    async fn finals(&mut self, keys: &[String], clock: RunClock) -> Vec<Record> {
+        state::finals(&self.apis, keys, clock).await
+    }
+
+    async fn probes(&mut self) -> BTreeMap<String, u64> {
+        let starts = self.members.iter().map(|member| member.starts).sum();
+        let term = state::term(&self.apis).await;
+        BTreeMap::from([
+            ("starts".to_owned(), starts),
+            ("raft_term".to_owned(), term),
+        ])
+    }
+
+    async fn usage(&mut self) -> Vec<Usage> {
+        let all = self.members.iter_mut().enumerate();
+        let used = all.filter_map(|(node, member)| {
+            let (memory, disk, files) = member.usage()?;
+            Some(Usage {
+                node,
+                memory,
+                disk,
+                files,
+            })
+        });
+        used.collect()
+    }
+
+    fn deaths(&mut self) -> Vec<String> {
+        self.members.iter_mut().flat_map(Member::deaths).collect()
+    }
+
+    async fn stop(mut self) {
+        for member in &mut self.members {
+            // One that can not be waited for has ended; nothing of a run depends on its last words.
+            let _ = member.kill().await;
+        }
+        self.wires.stop().await;
+        // What can not be removed from the directory for temporary files is the system's to remove.
+        let _ = self.folder.close();
+    }
+}

@@ -1,0 +1,319 @@
+//! One member of an etcd cluster: a process, its directory, and what it uses.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// How long a member may take to stop by itself before it is killed. A leader first looks for a successor.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a member is started with, the same each time.
+pub(super) struct Launch {
+    /// The `etcd` binary.
+    pub(super) program: PathBuf,
+    /// Its name in the cluster.
+    pub(super) name: String,
+    /// Where its data and its log are.
+    pub(super) folder: PathBuf,
+    /// Where it listens for clients.
+    pub(super) clients: SocketAddr,
+    /// Where it listens for peers.
+    pub(super) peers: SocketAddr,
+    /// What it advertises to peers, `HOST:PORT`.
+    pub(super) advertised: String,
+    /// Where it asks for tunnels to peers.
+    pub(super) door: SocketAddr,
+    /// All members, as etcd wants them.
+    pub(super) cluster: String,
+    /// Between two heartbeats of a leader.
+    pub(super) heartbeat: Duration,
+    /// Without a heartbeat for so long, a member stands for election.
+    pub(super) election: Duration,
+}
+
+impl Launch {
+    /// The file that everything it prints goes to.
+    fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    /// Where its data is.
+    pub(super) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let ms = |duration: Duration| duration.as_millis().to_string();
+        let pairs = [
+            ("--name", self.name.clone()),
+            ("--data-dir", self.data().display().to_string()),
+            ("--listen-client-urls", format!("http://{}", self.clients)),
+            (
+                "--advertise-client-urls",
+                format!("http://{}", self.clients),
+            ),
+            ("--listen-peer-urls", format!("https://{}", self.peers)),
+            (
+                "--initial-advertise-peer-urls",
+                format!("https://{}", self.advertised),
+            ),
+            ("--initial-cluster", self.cluster.clone()),
+            ("--heartbeat-interval", ms(self.heartbeat)),
+            ("--election-timeout", ms(self.election)),
+            ("--logger", "zap".to_owned()),
+        ];
+        let pairs = pairs
+            .into_iter()
+            .flat_map(|(name, value)| [name.to_owned(), value]);
+        pairs.chain(["--peer-auto-tls".to_owned()]).collect()
+    }
+
+    fn command(&self) -> anyhow::Result<Command> {
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log())
+            .with_context(|| format!("can not open {}", self.log().display()))?;
+        // A member must not outlive the harness, however that ends. Where the helper is missing, it may.
+        let mut command = match in_path("setpriv") {
+            Some(setpriv) => {
+                let mut command = Command::new(setpriv);
+                command
+                    .args(["--pdeathsig", "KILL", "--"])
+                    .arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
+        command
+            .args(self.arguments())
+            // Variables are settings of etcd, and proxies of Go: only these are meant.
+            .env_clear()
+            .env("HTTPS_PROXY", format!("http://{}", self.door))
+            .stdin(Stdio::null())
+            .stdout(File::try_clone(&log)?)
+            .stderr(log)
+            // Ctrl-C on the terminal is for the harness.
+            .process_group(0)
+            .kill_on_drop(true);
+        Ok(command)
+    }
+}
+
+/// A member. Its process is killed when it is dropped.
+pub(super) struct Member {
+    pub(super) launch: Launch,
+    process: Option<Child>,
+    /// How often its process was started.
+    pub(super) starts: u64,
+    /// How it ended although nobody ended it, since the last question.
+    deaths: Vec<String>,
+}
+
+impl Member {
+    /// A member that does not run yet.
+    pub(super) fn new(launch: Launch) -> Member {
+        Member {
+            launch,
+            process: None,
+            starts: 0,
+            deaths: Vec::new(),
+        }
+    }
+
+    /// Starts it; nothing where it runs.
+    ///
+    /// # Errors
+    /// When its log can not be opened or the process not be started.
+    pub(super) fn start(&mut self) -> anyhow::Result<()> {
+        self.look();
+        if self.process.is_none() {
+            let mut command = self.launch.command()?;
+            let program = self.launch.program.display();
+            let child = command
+                .spawn()
+                .with_context(|| format!("can not start {program}"))?;
+            self.process = Some(child);
+            self.starts += 1;
+        }
+        Ok(())
+    }
+
+    /// Ends it by SIGKILL and waits for it; nothing where it does not run.
+    ///
+    /// # Errors
+    /// When it can not be waited for.
+    pub(super) async fn kill(&mut self) -> io::Result<()> {
+        self.look();
+        match self.process.take() {
+            Some(mut child) => child.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Asks it to end and waits for it; after 5 s it is killed.
+    ///
+    /// # Errors
+    /// When it can not be waited for.
+    pub(super) async fn stop(&mut self) -> io::Result<()> {
+        self.signal(Signal::TERM)?;
+        // One that stands still would never get the news.
+        self.signal(Signal::CONT)?;
+        if let Some(mut child) = self.process.take()
+            && timeout(STOP_WITHIN, child.wait()).await.is_err()
+        {
+            child.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends a signal; nothing where it does not run.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(super) fn signal(&mut self, signal: Signal) -> io::Result<()> {
+        self.look();
+        match self.pid() {
+            Some(pid) => Ok(kill_process(pid, signal)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether its process is there.
+    pub(super) fn runs(&mut self) -> bool {
+        self.look();
+        self.process.is_some()
+    }
+
+    /// How it ended although nobody ended it, since the last question; in words.
+    pub(super) fn deaths(&mut self) -> Vec<String> {
+        self.look();
+        std::mem::take(&mut self.deaths)
+    }
+
+    /// What its process and its data use: memory and disk in bytes, open files. `None` where it does not run.
+    pub(super) fn usage(&mut self) -> Option<(u64, u64, u64)> {
+        self.look();
+        let folder = PathBuf::from(format!("/proc/{}", self.pid()?.as_raw_nonzero()));
+        let status = fs::read_to_string(folder.join("status")).ok()?;
+        let files = fs::read_dir(folder.join("fd")).ok()?.count() as u64;
+        Some((resident(&status)?, size(&self.launch.data()), files))
+    }
+
+    /// The id of the process, while nobody waited for it: until then it can be no stranger's.
+    fn pid(&self) -> Option<Pid> {
+        let id = self.process.as_ref()?.id()?;
+        Pid::from_raw(i32::try_from(id).ok()?)
+    }
+
+    /// Notes an end that nobody asked for.
+    fn look(&mut self) {
+        let Some(child) = &mut self.process else {
+            return;
+        };
+        if let Ok(Some(status)) = child.try_wait() {
+            self.process = None;
+            let log = fs::read_to_string(self.launch.log()).unwrap_or_default();
+            let last = log.lines().next_back().unwrap_or("it printed nothing");
+            let name = &self.launch.name;
+            self.deaths.push(format!("{name} ended, {status}: {last}"));
+        }
+    }
+}
+
+/// Where a program is, by `PATH`.
+pub(super) fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let all = std::env::split_paths(&path).map(|folder| folder.join(name));
+    let mut programs = all.filter(|file| file.is_file());
+    programs.next()
+}
+
+/// Resident memory in a process's status, bytes.
+fn resident(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes: u64 = line?.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// Size of everything in a folder, bytes. What goes away meanwhile counts nothing.
+fn size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => size(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A member whose program is another.
+    fn member(program: &str) -> (Member, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let launch = Launch {
+            program: in_path(program).unwrap(),
+            name: "etcd-0".to_owned(),
+            folder: folder.path().to_owned(),
+            clients: address,
+            peers: address,
+            advertised: "192.0.2.1:2380".to_owned(),
+            door: address,
+            cluster: "etcd-0=https://192.0.2.1:2380".to_owned(),
+            heartbeat: Duration::from_millis(100),
+            election: Duration::from_secs(1),
+        };
+        (Member::new(launch), folder)
+    }
+
+    #[tokio::test]
+    async fn an_end_that_nobody_asked_for_is_told_once_with_its_last_words() {
+        // It prints its arguments and ends.
+        let (mut member, _folder) = member("echo");
+        member.start().unwrap();
+        let give_up = std::time::Instant::now() + Duration::from_secs(30);
+        while member.runs() && std::time::Instant::now() < give_up {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let deaths = member.deaths();
+        assert_eq!(deaths.len(), 1);
+        assert!(deaths[0].starts_with("etcd-0 ended, "), "{deaths:?}");
+        assert!(deaths[0].contains("--election-timeout 1000"), "{deaths:?}");
+        assert_eq!(member.deaths(), [String::new(); 0]);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_run_can_be_told_anything() {
+        let (mut member, _folder) = member("echo");
+        member.kill().await.unwrap();
+        member.stop().await.unwrap();
+        member.signal(Signal::CONT).unwrap();
+        assert!(!member.runs());
+        assert_eq!(member.usage(), None);
+        assert!(member.deaths().is_empty());
+    }
+
+    #[test]
+    fn memory_and_disk_are_in_bytes() {
+        assert_eq!(resident("Name:\tetcd\nVmRSS:\t   12 kB\n"), Some(12 << 10));
+        assert_eq!(resident("Name:\tetcd\n"), None);
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("a")).unwrap();
+        fs::write(folder.path().join("a/b"), [0; 5]).unwrap();
+        fs::write(folder.path().join("c"), [0; 2]).unwrap();
+        assert_eq!(size(folder.path()), 7);
+        assert_eq!(size(&folder.path().join("nothing")), 0);
+    }
+}
