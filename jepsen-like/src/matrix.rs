@@ -309,7 +309,11 @@ impl Matrix {
 
     /// What is to be said of a column.
     fn column(&self, nemesis: Nemesis) -> String {
-        let cells = || self.cells.iter().filter(|cell| cell.place.nemesis == nemesis);
+        let cells = || {
+            self.cells
+                .iter()
+                .filter(|cell| cell.place.nemesis == nemesis)
+        };
         let count = |sign| cells().filter(|cell| cell.state.sign() == sign).count();
         let mut text = format!("{:<20}", nemesis.name());
         for (sign, word) in [('.', "green"), ('R', "red"), ('-', "not run"), ('/', "n/a")] {

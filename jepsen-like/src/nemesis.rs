@@ -159,6 +159,15 @@ impl Nemesis {
         }
     }
 
+    /// The regions below which it is no more than another kind, or nothing at all.
+    #[must_use]
+    pub fn regions_min(self) -> usize {
+        match self {
+            Nemesis::RingPartition | Nemesis::BridgePartition => 5,
+            _ => 2,
+        }
+    }
+
     /// Whether it may cost a disk something that it had synced. A cluster is promised to survive that on one node,
     /// so a run has one victim.
     #[must_use]

@@ -91,7 +91,6 @@ pub async fn run<T: Target>(
         let cells = deck.upcoming(ROUNDS_PER_CLUSTER as usize);
         let kinds: Vec<Nemesis> = cells.iter().flat_map(|cell| cell.nemeses.clone()).collect();
         let mut target = start(&kinds).await?;
-        outcome.layout(&target);
         let ready = target.settle(READY_WITHIN).await;
         if let Err(missing) = ready {
             target.stop().await;

@@ -42,7 +42,10 @@ pub fn matrix(options: &MatrixOptions) -> anyhow::Result<bool> {
     let mut first_red = None;
     let mut violations = Vec::new();
     let matrix = matrix::run(&asked, run_one.clone(), |place, scenario, run| {
-        let by = run.violations.first().map_or("floor", |(by, _)| by.as_str());
+        let by = run
+            .violations
+            .first()
+            .map_or("floor", |(by, _)| by.as_str());
         let replay = planned::replay(&place.choice(options.load_ms), options.seed);
         violations.push(format!("RED {}: {by}\n  replay: {replay}", place.name()));
         if !run.violations.is_empty() && first_red.is_none() {

@@ -40,9 +40,9 @@ pub struct RunArgs {
     /// Everything that varies is drawn from it; a new one each time when it is not given.
     #[arg(long)]
     seed: Option<u64>,
-    /// Regions.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=7))]
-    regions: u16,
+    /// Regions; 3 when it is not given, and 5 for rounds whose faults need them.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=7))]
+    regions: Option<u16>,
     /// Nodes in each region.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=5))]
     nodes_per_region: u16,
@@ -117,9 +117,10 @@ pub fn run(args: RunArgs) -> anyhow::Result<bool> {
 }
 
 impl RunArgs {
-    fn layout(&self) -> Layout {
+    fn layout(&self, kinds: &[Nemesis]) -> Layout {
+        let needed = kinds.iter().map(|kind| kind.regions_min()).max();
         Layout {
-            regions: self.regions.into(),
+            regions: self.regions.map_or(needed.unwrap_or(3).max(3), usize::from),
             nodes_per_region: self.nodes_per_region.into(),
         }
     }
@@ -164,7 +165,7 @@ impl RunArgs {
             program: self.bin.clone(),
             clocks: !self.plain && kinds.iter().any(|kind| clocks.contains(kind)),
             seed: options.seed,
-            ..Spec::new(self.layout())
+            ..Spec::new(self.layout(kinds))
         }
     }
 }

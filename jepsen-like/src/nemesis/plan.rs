@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Clock, Data, Disk, Layout, Nemesis, NodeIndex, Wire, between};
+use super::{Action, Clock, Data, Disk, Layout, Nemesis, NodeIndex, Support, Wire, between};
 use crate::random::Random;
 
 /// Wall clocks jump by at most this: two that do so in opposite directions are within what the product accepts.
@@ -31,6 +31,7 @@ pub struct Planned {
 #[derive(Clone, Debug)]
 pub struct Plan {
     layout: Layout,
+    kinds: Vec<Nemesis>,
     until: Duration,
     victim: NodeIndex,
     planned: Vec<Planned>,
@@ -44,6 +45,7 @@ impl Plan {
     pub fn new(layout: Layout, kinds: &[Nemesis], until: Duration, random: &mut Random) -> Plan {
         let mut plan = Plan {
             layout,
+            kinds: kinds.to_vec(),
             until,
             victim: random.below(layout.nodes() as u64) as usize,
             planned: Vec::new(),
@@ -53,6 +55,14 @@ impl Plan {
         }
         plan.planned.sort_by_key(|planned| planned.at);
         plan
+    }
+
+    /// Kinds that were asked for and do nothing in this plan although they could: the layout has too few nodes, or
+    /// the load is too short.
+    pub fn idle(&self) -> impl Iterator<Item = Nemesis> {
+        let able = |kind: &&Nemesis| **kind != Nemesis::Calm && kind.support() == Support::Yes;
+        let idle = |kind: &Nemesis| self.planned.iter().all(|planned| planned.of != *kind);
+        self.kinds.iter().filter(able).copied().filter(idle)
     }
 
     /// The actions in order of time.

@@ -14,7 +14,6 @@ use super::{Cell, Layout, Options};
 use crate::checker::Verdict;
 use crate::history::{History, Level, Record, Status};
 use crate::nemesis::{Nemesis, Support};
-use crate::target::Target;
 
 /// Longest latency that figures tell apart, microseconds.
 const LATENCY_MAX_US: u64 = 60_000_000;
@@ -67,6 +66,8 @@ pub struct Round {
     pub number: u32,
     /// What it did.
     pub cell: Cell,
+    /// Regions and nodes of each.
+    pub layout: Layout,
     /// How often each kind of fault began.
     pub strikes: BTreeMap<Nemesis, u64>,
     /// Kinds of fault that this machine or engine can not do, and what would be needed.
@@ -82,11 +83,12 @@ pub struct Round {
 }
 
 impl Round {
-    pub(super) fn new(number: u32, cell: &Cell, struck: &Struck) -> Round {
+    pub(super) fn new(number: u32, cell: &Cell, layout: Layout, struck: &Struck) -> Round {
         let failed = struck.failed.iter();
         Round {
             number,
             cell: cell.clone(),
+            layout,
             strikes: struck.strikes.clone(),
             not_here: struck.not_here.clone(),
             settled_ms: None,
@@ -175,8 +177,6 @@ fn percentiles(took_us: &[u64]) -> (u64, u64) {
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
-    /// Regions and nodes of each; `None` when no cluster was started.
-    pub layout: Option<Layout>,
     /// How long it took, seconds.
     pub seconds: f64,
     /// Its rounds.
@@ -198,16 +198,11 @@ impl Outcome {
         });
         Outcome {
             seed: options.seed,
-            layout: None,
             seconds: 0.0,
             rounds: Vec::new(),
             probes: BTreeMap::new(),
             not_applicable: lacking.collect(),
         }
-    }
-
-    pub(super) fn layout(&mut self, target: &impl Target) {
-        self.layout = Some(target.layout());
     }
 
     pub(super) fn probes(&mut self, probes: BTreeMap<String, u64>) {

@@ -18,8 +18,10 @@ pub fn line(round: &Round) -> String {
         None => "never quiet".to_owned(),
     };
     let mut text = format!(
-        "{verdict} round {:>3}  {:<58} {strikes:>3} faults  {ok:>5} ok {failed:>4} refused {unknown:>3} unknown  {settled}",
+        "{verdict} round {:>3}  {}x{}  {:<58} {strikes:>3} faults  {ok:>5} ok {failed:>4} refused {unknown:>3} unknown  {settled}",
         round.number,
+        round.layout.regions,
+        round.layout.nodes_per_region,
         round.cell.describe(),
     );
     for (kind, why) in &round.not_here {

@@ -41,7 +41,7 @@ pub(super) async fn play<T: Target>(
     let struck = strikes::carry_out(&plan, target, &desk, (clock, options.round)).await;
     let left = options.round.saturating_sub(clock.elapsed());
     tokio::time::sleep(left).await;
-    let mut round = Round::new(number, cell, &struck);
+    let mut round = Round::new(number, cell, layout, &struck);
     let (findings, settled) = heal_and_settle(options, target, clients, &desk, clock).await;
     round.findings.extend(findings);
     round.settled_ms = settled;

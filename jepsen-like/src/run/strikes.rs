@@ -45,6 +45,10 @@ pub(super) async fn carry_out<T: Target>(
     let mut situation = Situation::new(layout);
     let mut struck = Struck::default();
     desk.record(line(None, "begin", &situation, &names, clock));
+    for kind in plan.idle() {
+        let why = "more nodes or a longer round: this plan has no place for it";
+        struck.not_here.insert(kind, why.to_owned());
+    }
     for planned in plan.planned() {
         tokio::time::sleep(planned.at.saturating_sub(clock.elapsed())).await;
         if clock.elapsed() >= until {

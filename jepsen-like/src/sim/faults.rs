@@ -418,7 +418,8 @@ impl World {
                 let there = self.nodes.get(id).filter(able);
                 there.is_some_and(|to| to.id == from.id || self.network.joins(from.id, to.id))
             };
-            let quorate = |nodes: &&Vec<NodeId>| nodes.iter().filter(reaches).count() > nodes.len() / 2;
+            let quorate =
+                |nodes: &&Vec<NodeId>| nodes.iter().filter(reaches).count() > nodes.len() / 2;
             regions.values().filter(quorate).count() > regions.len() / 2
         })
     }
