@@ -11,6 +11,7 @@ mod causality;
 pub mod convergence;
 pub mod counter_bounds;
 pub mod durability;
+pub mod edn;
 mod finals;
 mod index;
 pub mod linearizable;
