@@ -6,10 +6,12 @@
 
 use crate::history::History;
 
+pub mod availability;
 mod causality;
 pub mod convergence;
 pub mod counter_bounds;
 pub mod durability;
+pub mod edn;
 mod finals;
 mod index;
 pub mod linearizable;
@@ -20,6 +22,7 @@ pub mod read_your_writes;
 mod receipt;
 pub mod receipts;
 pub mod request_ids;
+pub mod resources;
 pub mod staleness;
 #[cfg(test)]
 mod testing;
@@ -152,6 +155,14 @@ pub const ALL: &[Property] = &[
     Property {
         name: receipts::NAME,
         check: receipts::check,
+    },
+    Property {
+        name: availability::NAME,
+        check: availability::check,
+    },
+    Property {
+        name: resources::NAME,
+        check: resources::check,
     },
 ];
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fs::File;
 use std::io::BufReader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::ValueEnum;
 use hansa_consistency::effect::Note;
 use hansa_consistency::rules::Rules;
@@ -135,8 +135,7 @@ pub fn check(files: &[PathBuf]) -> anyhow::Result<bool> {
     let mut clean = true;
     for path in files {
         let name = path.display();
-        let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
-        let history = History::read(BufReader::new(file)).with_context(|| name.to_string())?;
+        let history = read(path)?;
         println!("{name}: {} lines", history.records.len());
         for (property, verdict) in checker::check_all(&history) {
             clean &= verdict.is_ok();
@@ -150,6 +149,36 @@ pub fn check(files: &[PathBuf]) -> anyhow::Result<bool> {
         }
     }
     Ok(clean)
+}
+
+fn read(path: &Path) -> anyhow::Result<History> {
+    let name = path.display();
+    let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+    History::read(BufReader::new(file)).with_context(|| name.to_string())
+}
+
+/// Writes a history as EDN (docs/history-format.md), of one key only if one is given; always `true`.
+///
+/// # Errors
+/// When a file cannot be read or written, when it is no history, and when it has no operation on the key.
+pub fn export(path: &Path, edn: &Path, key: Option<&str>) -> anyhow::Result<bool> {
+    let history = read(path)?;
+    let of_key = |key| {
+        history
+            .records
+            .iter()
+            .any(|r| r.key.as_deref() == Some(key))
+    };
+    if let Some(key) = key.filter(|key| !of_key(*key)) {
+        bail!(
+            "{}: no operation on key {key}; keys are KEYSPACE/KEY",
+            path.display()
+        );
+    }
+    let out = File::create(edn).with_context(|| format!("cannot write {}", edn.display()))?;
+    let count = checker::edn::write(&history, key, out)?;
+    println!("{}: {count} lines", edn.display());
+    Ok(true)
 }
 
 /// Of each kind of operation at least so many must be done, percent. Under the worst shape it is about a third.

@@ -9,6 +9,7 @@ use std::io::{self, BufRead, Write};
 
 use serde::{Deserialize, Serialize};
 
+pub mod events;
 #[cfg(test)]
 mod tests;
 

@@ -31,6 +31,7 @@ Examples:
   hansa-jepsen matrix                     every workload at every level under every fault
   hansa-jepsen run --time 300             real processes under all workloads and faults
   hansa-jepsen check history.jsonl        judge a history, of a run or of anything else
+  hansa-jepsen export history.jsonl --edn history.edn   for Jepsen's own tools
   hansa-jepsen model --schedules 100000   the strong register alone
 Exit codes: 0 clean, 1 a violation or an undecided property (or a mutant that escaped), 2 wrong usage or no
 history.";
@@ -137,6 +138,17 @@ enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Writes a history as EDN, for Jepsen's own tools and others that read its histories.
+    Export {
+        /// The history (docs/history-format.md).
+        file: PathBuf,
+        /// Where to write the EDN.
+        #[arg(long)]
+        edn: PathBuf,
+        /// Only the operations on this key.
+        #[arg(long)]
+        key: Option<String>,
+    },
     /// The strong register alone under random schedules.
     Model {
         /// How many schedules.
@@ -212,6 +224,7 @@ fn run(args: Args) -> anyhow::Result<bool> {
         Command::Run(args) => commands::run::run(args),
         Command::Soak(args) => commands::run::soak(args),
         Command::Check { files } => commands::check(&files),
+        Command::Export { file, edn, key } => commands::export(&file, &edn, key.as_deref()),
         Command::Model { schedules, seed } => Ok(commands::model(schedules, seed)),
         #[cfg(feature = "mutants")]
         Command::Mutants { budget, only } => commands::mutants::mutants(budget, only.as_deref()),

@@ -1,5 +1,6 @@
 //! `hansa-jepsen check`: stored histories, the program itself, its exit codes.
 
+use std::fs;
 use std::io;
 use std::process::{Command, Output};
 
@@ -41,4 +42,33 @@ fn a_file_that_is_no_history_exits_with_2() {
         assert_eq!(output.status.code(), Some(2), "{text}");
         assert!(text.contains(file), "{text}");
     }
+}
+
+#[test]
+fn a_history_is_exported_as_edn() {
+    let folder = tempfile::tempdir().unwrap();
+    let edn = folder.path().join("history.edn");
+    let history = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/histories/lost_write.jsonl"
+    );
+    let export = |key: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hansa-jepsen"));
+        command.arg("export").arg(history).arg("--edn").arg(&edn);
+        command.args(key.iter().flat_map(|key| ["--key", key]));
+        command.output().unwrap().status.code()
+    };
+    assert_eq!(export(None), Some(0));
+    let text = fs::read_to_string(&edn).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            r#"{:type :invoke, :f :write, :key "t/k", :value "a", :process 0, :time 1, :index 0, :level :session}"#,
+            r#"{:type :ok, :f :write, :key "t/k", :value "a", :process 0, :time 2, :index 1, :level :session}"#,
+            r#"{:type :invoke, :f :read, :key "t/k", :value nil, :process 0, :time 5, :index 2, :level :session}"#,
+            r#"{:type :ok, :f :read, :key "t/k", :value nil, :process 0, :time 6, :index 3, :level :session}"#,
+        ]
+    );
+    assert_eq!(export(Some("nothing/there")), Some(2));
 }

@@ -318,4 +318,43 @@ mod tests {
         let has = op(2, Op::Contains, Strong, 1, 2).value(asked("e", true));
         assert_violation(&check(&history([add, has])), "not yet invoked", &[1, 0]);
     }
+
+    #[test]
+    fn what_failed_is_seen_by_nobody() {
+        let failed = |record: Record| record.failed();
+        let later = |what, level| op(2, what, level, 30, 31);
+        let value = |value: &str| Some(Datum::Text(value.into()));
+        let put = failed(op(1, Op::Put, Eventual, 10, 20).text("a"));
+        let cas = op(1, Op::Cas, Strong, 10, 20).value(swap(Expect::Absent, "a"));
+        let incr = failed(op(1, Op::Incr, Eventual, 10, 20).int(4));
+        let add = failed(op(1, Op::Add, Session, 10, 20).text("e"));
+        let observers = [
+            (&put, later(Op::Get, Session).text("a")),
+            (&put, later(Op::Get, Strong).text("a")),
+            (&put, last("eu", value("a"))),
+            (&failed(cas.clone()), later(Op::Get, Strong).text("a")),
+            (&cas.refused(), last("eu", value("a"))),
+            (
+                &put,
+                later(Op::Cas, Strong)
+                    .value(swap(Expect::Value("a".into()), "b"))
+                    .etag("2"),
+            ),
+            (&incr, later(Op::Read, Strong).int(4)),
+            (&incr, last("eu", Some(Datum::Integer(4)))),
+            (&add, later(Op::Contains, Eventual).value(asked("e", true))),
+            (&add, later(Op::Members, Session).value(members(&["e"]))),
+            (&add, last("eu", Some(members(&["e"])))),
+        ];
+        for (write, observer) in observers {
+            let verdict = check(&history([write.clone(), observer.clone()]));
+            assert_violation(&verdict, "which failed", &[0, 1]);
+            // Had its outcome been unknown, it could have been seen.
+            let open = Record {
+                error: None,
+                ..write.clone().info()
+            };
+            assert_eq!(check(&history([open, observer])), Verdict::Ok);
+        }
+    }
 }

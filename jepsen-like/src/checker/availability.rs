@@ -1,0 +1,326 @@
+//! Availability: an isolated region goes on serving eventual operations, and strong ones are served while a majority
+//! of the regions is connected (`docs/consistency-model.md`, An isolated region; "sticky available" and "total
+//! availability" as in Bailis and others 2013).
+//!
+//! Structured nemesis lines say when which regions are cut off and undisturbed, and when a majority is connected. In
+//! an isolated region every eventual operation asked for there, from a grace after the cut on and without further
+//! regions to wait for, is served. While a majority is connected, the longest time in which strong operations were
+//! tried and none was served is no longer than a stated bound. What the asker alone is to blame for is not judged. A
+//! history without structured nemesis lines has nothing to judge, and is no violation.
+
+use std::collections::BTreeSet;
+
+use super::{Verdict, Violation};
+use crate::history::events::FaultEvent;
+use crate::history::{History, Level, Record, Status};
+
+/// Name of the property.
+pub const NAME: &str = "availability";
+
+/// From so long after a cut on, eventual operations are served.
+pub const GRACE_NS: u64 = 1_000_000_000;
+/// An eventual operation that an end of the isolation found unanswered was open too long if it was open for this.
+pub const PATIENCE_NS: u64 = 5_000_000_000;
+/// The longest time without a strong operation served that is accepted while a majority is connected.
+pub const STRONG_GAP_NS: u64 = 10_000_000_000;
+/// Most operations that a violation shows.
+const SHOWN: usize = 8;
+
+/// Reasons of failures that the asker is to blame for: another request would have been served.
+const ASKER: &[&str] = &[
+    "UNKNOWN_KEYSPACE",
+    "WRONG_TYPE",
+    "LEVEL_NOT_SUPPORTED",
+    "LEVEL_NOT_AVAILABLE",
+    "STRONG_ONLY",
+    "INVALID",
+    "PAGE_TOKEN_INVALID",
+    "REPLY_TOO_LARGE",
+    "SESSION_TOKEN_MALFORMED",
+    "SESSION_TOKEN_NEWER",
+    "SESSION_TOKEN_OTHER_CLUSTER",
+    "TOPOLOGY_EPOCH_DIFFERS",
+    "OVERFLOW",
+    "UNKNOWN_OUTCOME",
+];
+
+/// How the cluster stood for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Period {
+    /// From here, nanoseconds: the action was in force.
+    pub from_ns: u64,
+    /// To here: the next action began, or the last client was done.
+    pub until_ns: u64,
+    /// The line that says so, as position in [`History::records`].
+    pub line: usize,
+    /// What it says.
+    pub event: FaultEvent,
+}
+
+/// A time in which operations were tried and none was served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// When the first of them was asked for, or the last one before was served, if that was later.
+    pub from_ns: u64,
+    /// When the next one was served, or the period ended.
+    pub until_ns: u64,
+    /// Their level.
+    pub level: Level,
+    /// The region that was asked; `None` for all that were not isolated, where the lines do not name the majority.
+    pub region: Option<String>,
+}
+
+impl Gap {
+    /// How long it was.
+    #[must_use]
+    pub fn length_ns(&self) -> u64 {
+        self.until_ns - self.from_ns
+    }
+}
+
+/// Decides the property.
+#[must_use]
+pub fn check(history: &History) -> Verdict {
+    let periods = match periods(history) {
+        Ok(periods) => periods,
+        Err(why) => return Verdict::Unknown { why },
+    };
+    let spans = spans(&periods);
+    for span in spans.iter().filter(|span| span.level == Level::Eventual) {
+        if let Some(line) = refused(history, span) {
+            let explanation = format!(
+                "region {} was isolated and undisturbed, and an eventual operation there was not served",
+                span.region.unwrap_or("?")
+            );
+            return Violation::verdict(history, NAME, explanation, vec![span.line, line]);
+        }
+    }
+    for span in spans.iter().filter(|span| span.level == Level::Strong) {
+        let tried = span.tried(history);
+        let Some(gap) = span.gap(history, &tried) else {
+            continue;
+        };
+        if gap.length_ns() > STRONG_GAP_NS {
+            let explanation = format!(
+                "a majority of the regions was connected, and in {} no strong operation was served for {} ms",
+                span.region.unwrap_or("all of them"),
+                gap.length_ns() / 1_000_000
+            );
+            let within = tried.into_iter().filter(|&line| {
+                let record = &history.records[line];
+                record.invoke_ns < gap.until_ns && end(record) > gap.from_ns
+            });
+            let lines = within.take(SHOWN).chain([span.line]).collect();
+            return Violation::verdict(history, NAME, explanation, lines);
+        }
+    }
+    Verdict::Ok
+}
+
+/// The longest gap of every time in which one is judged: strong operations while a majority was connected, and
+/// eventual ones in isolated regions. By time. Empty where nothing is judged, or nothing was tried.
+#[must_use]
+pub fn gaps(history: &History) -> Vec<Gap> {
+    let Ok(periods) = periods(history) else {
+        return Vec::new();
+    };
+    let spans = spans(&periods);
+    let all = spans
+        .iter()
+        .filter_map(|span| span.gap(history, &span.tried(history)));
+    let mut gaps: Vec<Gap> = all.collect();
+    gaps.sort_by_key(|gap| gap.from_ns);
+    gaps
+}
+
+/// What the structured nemesis lines say, in order of time. Between two periods an action was under way.
+///
+/// # Errors
+/// Names a line that cannot be read.
+pub fn periods(history: &History) -> Result<Vec<Period>, String> {
+    let clients = history.records.iter().filter(|r| r.op.is_client());
+    let last = clients.map(|r| r.complete_ns.unwrap_or(r.invoke_ns)).max();
+    let mut periods = Vec::new();
+    for (line, record) in history.records.iter().enumerate() {
+        let event = FaultEvent::of(record).map_err(|why| format!("line {}: {why}", line + 1))?;
+        periods.extend(event.map(|event| Period {
+            from_ns: record.complete_ns.unwrap_or(record.invoke_ns),
+            until_ns: last.unwrap_or(0),
+            line,
+            event,
+        }));
+    }
+    periods.sort_by_key(|period| (history.records[period.line].invoke_ns, period.line));
+    for at in 1..periods.len() {
+        periods[at - 1].until_ns = history.records[periods[at].line].invoke_ns;
+    }
+    for period in &mut periods {
+        period.until_ns = period.until_ns.max(period.from_ns);
+    }
+    Ok(periods)
+}
+
+/// A time in which operations of a level must be served.
+struct Span<'p> {
+    from: u64,
+    until: u64,
+    level: Level,
+    region: Option<&'p str>,
+    /// Regions that were isolated at any time of it.
+    isolated: BTreeSet<&'p str>,
+    /// The nemesis line with which it began.
+    line: usize,
+}
+
+fn isolated(period: &Period) -> &[String] {
+    period.event.isolated.as_deref().unwrap_or_default()
+}
+
+fn connected(period: &Period) -> &[String] {
+    match period.event.majority {
+        Some(true) => &period.event.connected,
+        _ => &[],
+    }
+}
+
+/// What is judged when.
+fn spans(periods: &[Period]) -> Vec<Span<'_>> {
+    let mut spans = Vec::new();
+    let names = |of: fn(&Period) -> &[String]| -> BTreeSet<&str> {
+        periods.iter().flat_map(of).map(String::as_str).collect()
+    };
+    for (level, of) in [
+        (Level::Eventual, isolated as fn(&Period) -> &[String]),
+        (Level::Strong, connected),
+    ] {
+        for region in names(of) {
+            let holds = |period: &Period| of(period).iter().any(|name| name == region);
+            spans.extend(while_true(periods, level, Some(region), holds));
+        }
+    }
+    let unnamed =
+        |period: &Period| period.event.majority == Some(true) && period.event.connected.is_empty();
+    spans.extend(while_true(periods, Level::Strong, None, unnamed));
+    spans
+}
+
+/// The spans in which something holds. Over an action that changes nothing about it, a span goes on.
+fn while_true<'p>(
+    periods: &'p [Period],
+    level: Level,
+    region: Option<&'p str>,
+    holds: impl Fn(&Period) -> bool,
+) -> Vec<Span<'p>> {
+    let mut spans: Vec<Span<'p>> = Vec::new();
+    let mut open = false;
+    for period in periods {
+        let before = std::mem::replace(&mut open, holds(period));
+        if !open {
+            continue;
+        }
+        let cut_off = isolated(period).iter().map(String::as_str);
+        match spans.last_mut().filter(|_| before) {
+            Some(span) => {
+                span.until = period.until_ns;
+                span.isolated.extend(cut_off);
+            }
+            None => spans.push(Span {
+                from: period.from_ns,
+                until: period.until_ns,
+                level,
+                region,
+                isolated: cut_off.collect(),
+                line: period.line,
+            }),
+        }
+    }
+    spans
+}
+
+impl Span<'_> {
+    /// Lines of the operations that this span is about, by invocation.
+    fn tried(&self, history: &History) -> Vec<usize> {
+        let all = history.records.iter().enumerate();
+        let about = all.filter(|(_, record)| {
+            let region = record.region.as_deref();
+            let here = match self.region {
+                Some(name) => region == Some(name),
+                None => region.is_none_or(|region| !self.isolated.contains(region)),
+            };
+            here && record.op.is_client()
+                && record.level == Some(self.level)
+                && record.ack_regions.is_none()
+                && record.invoke_ns < self.until
+                && end(record) > self.from
+                && !askers_fault(record)
+        });
+        let mut lines: Vec<usize> = about.map(|(line, _)| line).collect();
+        lines.sort_by_key(|&line| history.records[line].invoke_ns);
+        lines
+    }
+
+    /// The longest time within the span in which some of `tried` was under way and none was served.
+    fn gap(&self, history: &History, tried: &[usize]) -> Option<Gap> {
+        let records = || tried.iter().map(|&line| &history.records[line]);
+        let ends = records().filter(|record| is_served(record)).map(end);
+        let mut ends: Vec<u64> = ends.filter(|end| *end < self.until).collect();
+        ends.push(self.until);
+        ends.sort_unstable();
+        let mut waiting = records().peekable();
+        // The latest end of what was asked for so far, and the last time that something was served.
+        let (mut open, mut before) = (0, self.from);
+        let mut longest: Option<(u64, u64)> = None;
+        for served in ends {
+            while let Some(record) = waiting.next_if(|record| record.invoke_ns <= before) {
+                open = open.max(end(record));
+            }
+            let next = waiting.peek().map(|record| record.invoke_ns);
+            let begun = match open > before {
+                true => Some(before),
+                false => next.filter(|invoke| *invoke < served),
+            };
+            if let Some(begun) = begun
+                && longest.is_none_or(|(from, until)| until - from < served - begun)
+            {
+                longest = Some((begun, served));
+            }
+            before = served;
+        }
+        let (from_ns, until_ns) = longest?;
+        Some(Gap {
+            from_ns,
+            until_ns,
+            level: self.level,
+            region: self.region.map(str::to_owned),
+        })
+    }
+}
+
+/// When the client was done with it.
+fn end(record: &Record) -> u64 {
+    record.complete_ns.unwrap_or(u64::MAX)
+}
+
+/// Whether it got its answer; a condition that did not hold is one.
+fn is_served(record: &Record) -> bool {
+    record.status == Status::Ok || record.is_refused()
+}
+
+fn askers_fault(record: &Record) -> bool {
+    let reason = record.error.as_deref().unwrap_or_default();
+    record.status != Status::Ok && ASKER.contains(&reason)
+}
+
+/// An operation in an isolated region that should have been served.
+fn refused(history: &History, span: &Span<'_>) -> Option<usize> {
+    span.tried(history).into_iter().find(|&line| {
+        let record = &history.records[line];
+        let waited = span.until.saturating_sub(record.invoke_ns);
+        record.invoke_ns >= span.from.saturating_add(GRACE_NS)
+            && !is_served(record)
+            && (end(record) <= span.until || waited >= PATIENCE_NS)
+    })
+}
+
+#[cfg(test)]
+mod tests;
