@@ -96,3 +96,17 @@ async fn serializable_reads_that_claim_to_be_linearizable_are_caught() {
     }
     panic!("no stale read was found in {ROUNDS} rounds");
 }
+
+#[tokio::test]
+async fn a_member_that_lost_its_disk_is_replaced_and_nothing_is_lost() {
+    if is_missing("etcd with a wiped member") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let nemeses = [Nemesis::WipedNode];
+    let options = options(1, &nemeses, Duration::from_secs(8), folder.path());
+    let outcome = play(&options, Reads::Linearizable).await;
+    assert!(outcome.is_clean(), "{:?}", outcome.rounds[0].findings);
+    assert_eq!(outcome.rounds[0].strikes[&Nemesis::WipedNode], 1);
+    assert_eq!(outcome.probes["starts"], 4);
+}

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::history::Record;
-use crate::nemesis::{Action, Data, Layout, NodeIndex, Refused};
+use crate::nemesis::{Action, Clock, Data, Disk, Layout, Nemesis, NodeIndex, Refused, Wire};
 use crate::target::{RunClock, Target, Usage};
 use crate::workload::{Levels, Workload};
 
@@ -32,11 +32,13 @@ pub mod api {
 mod ask;
 mod client;
 mod member;
+mod replace;
 mod state;
 mod wires;
 
 pub use client::EtcdClient;
 
+use api::cluster_client::ClusterClient;
 use member::{Launch, Member};
 use wires::Wires;
 
@@ -49,6 +51,10 @@ pub const MEMBERS_MAX: usize = 7;
 const HEARTBEAT_MIN: Duration = Duration::from_millis(50);
 /// Heartbeats without which a member stands for election. etcd's advice is ten round trips.
 const ELECTION_HEARTBEATS: u32 = 10;
+/// While faults last, so much time goes into replacing a member that lost its data; what fails is done after them.
+const REPLACE_WITHIN: Duration = Duration::from_secs(8);
+/// After all faults. etcd wants the others to have been connected for 5 s before.
+const REPLACE_AT_LAST_WITHIN: Duration = Duration::from_secs(30);
 /// etcd refuses to wait longer than this for a heartbeat.
 const ELECTION_MAX: Duration = Duration::from_secs(50);
 
@@ -209,9 +215,13 @@ fn free_addresses(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
     addresses.collect()
 }
 
-fn api_at(address: SocketAddr) -> anyhow::Result<Api> {
+fn channel_to(address: SocketAddr) -> anyhow::Result<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-    Ok(Api::new(endpoint.connect_lazy()))
+    Ok(endpoint.connect_lazy())
+}
+
+fn api_at(address: SocketAddr) -> anyhow::Result<Api> {
+    Ok(Api::new(channel_to(address)?))
 }
 
 fn apis(addresses: &[SocketAddr]) -> anyhow::Result<Vec<Api>> {
@@ -232,6 +242,39 @@ impl EtcdTarget {
         let member = self.members.get_mut(node);
         member.ok_or_else(|| Refused::Failed(format!("there is no member {node} of {count}")))
     }
+
+    /// Starts a member that does not run; one that lost its data is replaced.
+    async fn start_member(&mut self, node: NodeIndex, within: Duration) -> anyhow::Result<()> {
+        let count = self.members.len();
+        if !self.members[node].is_lost() {
+            return self.members[node].start();
+        }
+        let url = format!("https://{}", wires::advertised(node));
+        let through = ClusterClient::new(channel_to(self.addresses[(node + 1) % count])?);
+        let replaced = replace::replace(&through, &url, within).await;
+        let name = node_name(node);
+        replaced.map_err(|why| anyhow::anyhow!("{name} can not be replaced: {why}"))?;
+        self.members[node].was_added();
+        self.members[node].start()?;
+        // It asks the others who they are, and ends where it is cut off meanwhile.
+        state::serves(&self.apis[node], node, within)
+            .await
+            .map_err(anyhow::Error::msg)
+    }
+
+    /// As [`EtcdTarget::start_member`] while faults last: what they keep from being replaced has to wait for their end.
+    async fn restart(&mut self, node: NodeIndex) -> Result<(), Refused> {
+        if !self.member(node)?.is_lost() {
+            return self.member(node)?.start().map_err(|it| failed(&it));
+        }
+        let others = self.members.iter_mut().enumerate();
+        let mut others = others.filter(|(other, _)| *other != node);
+        if others.all(|(_, member)| member.runs()) && !self.wires.are_faulty() {
+            // What fails now is done after the faults, and fails there for good.
+            let _ = self.start_member(node, REPLACE_WITHIN).await;
+        }
+        Ok(())
+    }
 }
 
 /// Why something can not be done to etcd here.
@@ -245,12 +288,37 @@ fn not_here(action: &Action) -> Refused {
             "the data of a member of etcd is not on a disk that obeys the harness"
         }
         Action::Clone(_) => "a member of etcd can not be started twice",
-        _ => {
-            "a member of etcd that lost what it had synced must be removed and added anew by its operator, and must \
-             not be started"
-        }
+        _ => "etcd does not promise to notice that its data is not what it wrote",
     };
     Refused::NotHere(why.to_owned())
+}
+
+/// Whether a kind of fault can be done to etcd here.
+///
+/// # Errors
+/// Says what would be needed.
+pub fn suffers(nemesis: Nemesis) -> Result<(), String> {
+    // What each kind would be refused for, were it begun: a kind must not end with its beginning.
+    let refused = match nemesis {
+        Nemesis::SlowCpu => not_here(&Action::Processor(0, 1)),
+        Nemesis::ClockJump | Nemesis::ClockDrift | Nemesis::ClockFreeze => {
+            not_here(&Action::Clock(0, Clock::True))
+        }
+        Nemesis::PowerCut | Nemesis::TornWrite | Nemesis::FailedSync => {
+            not_here(&Action::Data(0, Data::DropUnsynced))
+        }
+        Nemesis::DiskFull | Nemesis::SlowDisk => not_here(&Action::Disk(0, Disk::Healthy)),
+        Nemesis::BitFlip | Nemesis::MisdirectedBlock | Nemesis::OldCopy => {
+            not_here(&Action::Data(0, Data::Restore))
+        }
+        Nemesis::ClonedNode => not_here(&Action::Clone(0)),
+        Nemesis::HalfOpen => return wires::can(Wire::HalfOpen),
+        Nemesis::Loss => return wires::can(Wire::Loss(0)),
+        Nemesis::Duplication => return wires::can(Wire::Duplication(0)),
+        Nemesis::SlowDrip => return wires::can(Wire::Bandwidth(0)),
+        _ => return Ok(()),
+    };
+    Err(refused.to_string())
 }
 
 fn failed(error: &impl std::fmt::Display) -> Refused {
@@ -283,10 +351,14 @@ impl Target for EtcdTarget {
     async fn act(&mut self, action: Action) -> Result<(), Refused> {
         match action {
             Action::Wire(from, to, wire) => self.wires.set(from, to, wire),
-            Action::HealWires => self.wires.heal(),
+            Action::HealWires => {
+                self.wires.heal();
+                Ok(())
+            }
             Action::Kill(node) => self.member(node)?.kill().await.map_err(|it| failed(&it)),
             Action::Stop(node) => self.member(node)?.stop().await.map_err(|it| failed(&it)),
-            Action::Start(node) => self.member(node)?.start().map_err(|it| failed(&it)),
+            Action::Start(node) => self.restart(node).await,
+            Action::Data(node, Data::Wipe) => self.member(node)?.wipe().map_err(|it| failed(&it)),
             Action::Pause(node) => {
                 let paused = self.member(node)?.signal(Signal::STOP);
                 paused.map_err(|it| failed(&it))
@@ -304,10 +376,15 @@ impl Target for EtcdTarget {
     }
 
     async fn heal(&mut self) -> anyhow::Result<()> {
-        self.wires.heal()?;
+        self.wires.heal();
         for member in &mut self.members {
             member.signal(Signal::CONT)?;
-            member.start()?;
+        }
+        // Members that lost their data last: all others are needed to replace them.
+        let mut order: Vec<NodeIndex> = (0..self.members.len()).collect();
+        order.sort_by_key(|node| self.members[*node].is_lost());
+        for node in order {
+            self.start_member(node, REPLACE_AT_LAST_WITHIN).await?;
         }
         Ok(())
     }
@@ -364,5 +441,83 @@ impl Target for EtcdTarget {
         self.wires.stop().await;
         // What can not be removed from the directory for temporary files is the system's to remove.
         let _ = self.folder.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum as _;
+
+    use super::*;
+    use crate::nemesis::Plan;
+    use crate::random::Random;
+
+    #[test]
+    fn only_strong_registers_are_supported() {
+        let all = Workload::value_variants().iter().copied();
+        let able = all.filter(|workload| supports(*workload, Levels::Strong).is_ok());
+        for workload in able.clone() {
+            let recipe = workload.recipe();
+            assert_eq!((recipe.counters, recipe.sets), (0, 0), "{workload:?}");
+        }
+        assert_eq!(able.count(), 4);
+        let why = supports(Workload::Register, Levels::Mixed).unwrap_err();
+        assert!(why.contains("no level mixed"), "{why}");
+        let why = supports(Workload::Scan, Levels::Strong).unwrap_err();
+        assert!(why.contains("the workload scan needs"), "{why}");
+    }
+
+    #[test]
+    fn an_election_takes_ten_round_trips_within_what_etcd_accepts() {
+        let ms = Duration::from_millis;
+        assert_eq!(
+            pace(&EtcdOptions::default().round_trips),
+            (ms(220), ms(2200))
+        );
+        assert_eq!(pace(&[]), (ms(50), ms(500)));
+        assert_eq!(pace(&[ms(9000)]), (ms(5000), ELECTION_MAX));
+    }
+
+    #[test]
+    fn a_kind_of_fault_is_possible_exactly_if_all_its_actions_are() {
+        let layout = Layout {
+            regions: 3,
+            nodes_per_region: 1,
+        };
+        let refused = |action: &Action| match *action {
+            Action::Wire(_, _, wire) => wires::can(wire).is_err(),
+            Action::Data(_, data) => data != Data::Wipe,
+            Action::Processor(..) | Action::Clock(..) | Action::Disk(..) | Action::Clone(_) => true,
+            _ => false,
+        };
+        for nemesis in Nemesis::value_variants() {
+            let mut random = Random::new(1);
+            let plan = Plan::new(layout, &[*nemesis], Duration::from_secs(20), &mut random);
+            let possible = !plan.planned().iter().any(|it| refused(&it.action));
+            assert_eq!(suffers(*nemesis).is_ok(), possible, "{nemesis:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_free_and_of_one_cluster() {
+        let one = free_addresses(6).unwrap();
+        let other = free_addresses(6).unwrap();
+        assert_eq!(one.len(), 6);
+        assert!(one.iter().all(|it| it.ip() == one[0].ip()));
+        assert_ne!(one[0].ip(), other[0].ip());
+    }
+
+    #[tokio::test]
+    async fn an_even_cluster_is_refused() {
+        let options = EtcdOptions {
+            members: 4,
+            ..EtcdOptions::default()
+        };
+        let why = start(options).await.err().unwrap().to_string();
+        let expected = match installed() {
+            Some(_) => "4 members: etcd needs an odd number of them, 3 to 7",
+            None => "apt-get install etcd-server",
+        };
+        assert!(why.contains(expected), "{why}");
     }
 }

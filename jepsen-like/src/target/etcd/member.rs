@@ -50,7 +50,11 @@ impl Launch {
         self.folder.join("data")
     }
 
-    fn arguments(&self) -> Vec<String> {
+    fn arguments(&self, standing: Standing) -> Vec<String> {
+        let state = match standing {
+            Standing::Founder | Standing::Lost => "new",
+            Standing::Added => "existing",
+        };
         let ms = |duration: Duration| duration.as_millis().to_string();
         let pairs = [
             ("--name", self.name.clone()),
@@ -66,6 +70,7 @@ impl Launch {
                 format!("https://{}", self.advertised),
             ),
             ("--initial-cluster", self.cluster.clone()),
+            ("--initial-cluster-state", state.to_owned()),
             ("--heartbeat-interval", ms(self.heartbeat)),
             ("--election-timeout", ms(self.election)),
             ("--logger", "zap".to_owned()),
@@ -76,7 +81,7 @@ impl Launch {
         pairs.chain(["--peer-auto-tls".to_owned()]).collect()
     }
 
-    fn command(&self) -> anyhow::Result<Command> {
+    fn command(&self, standing: Standing) -> anyhow::Result<Command> {
         let log = OpenOptions::new()
             .create(true)
             .append(true)
@@ -94,7 +99,7 @@ impl Launch {
             None => Command::new(&self.program),
         };
         command
-            .args(self.arguments())
+            .args(self.arguments(standing))
             // Variables are settings of etcd, and proxies of Go: only these are meant.
             .env_clear()
             .env("HTTPS_PROXY", format!("http://{}", self.door))
@@ -108,9 +113,21 @@ impl Launch {
     }
 }
 
+/// What a member is to its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It was there from the beginning.
+    Founder,
+    /// It lost its data. It may not come back as who it was: it has forgotten whom it voted for.
+    Lost,
+    /// It was added in the place of one that lost its data.
+    Added,
+}
+
 /// A member. Its process is killed when it is dropped.
 pub(super) struct Member {
     pub(super) launch: Launch,
+    standing: Standing,
     process: Option<Child>,
     /// How often its process was started.
     pub(super) starts: u64,
@@ -123,6 +140,7 @@ impl Member {
     pub(super) fn new(launch: Launch) -> Member {
         Member {
             launch,
+            standing: Standing::Founder,
             process: None,
             starts: 0,
             deaths: Vec::new(),
@@ -132,11 +150,12 @@ impl Member {
     /// Starts it; nothing where it runs.
     ///
     /// # Errors
-    /// When its log can not be opened or the process not be started.
+    /// When it lost its data, its log can not be opened, or the process not be started.
     pub(super) fn start(&mut self) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.is_lost(), "{} lost its data", self.launch.name);
         self.look();
         if self.process.is_none() {
-            let mut command = self.launch.command()?;
+            let mut command = self.launch.command(self.standing)?;
             let program = self.launch.program.display();
             let child = command
                 .spawn()
@@ -173,6 +192,32 @@ impl Member {
             child.kill().await?;
         }
         Ok(())
+    }
+
+    /// Takes its data away.
+    ///
+    /// # Errors
+    /// When it runs, or the data can not be removed.
+    pub(super) fn wipe(&mut self) -> io::Result<()> {
+        if self.runs() {
+            let why = format!("{} runs on its data", self.launch.name);
+            return Err(io::Error::other(why));
+        }
+        self.standing = Standing::Lost;
+        match fs::remove_dir_all(self.launch.data()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether its data was taken away, and nothing has been added in its place.
+    pub(super) fn is_lost(&self) -> bool {
+        self.standing == Standing::Lost
+    }
+
+    /// It was added to the cluster in the place of what it was.
+    pub(super) fn was_added(&mut self) {
+        self.standing = Standing::Added;
     }
 
     /// Sends a signal; nothing where it does not run.
@@ -291,7 +336,7 @@ mod tests {
         assert_eq!(deaths.len(), 1);
         assert!(deaths[0].starts_with("etcd-0 ended, "), "{deaths:?}");
         assert!(deaths[0].contains("--election-timeout 1000"), "{deaths:?}");
-        assert_eq!(member.deaths(), [String::new(); 0]);
+        assert!(member.deaths().is_empty(), "told twice");
     }
 
     #[tokio::test]
@@ -303,6 +348,20 @@ mod tests {
         assert!(!member.runs());
         assert_eq!(member.usage(), None);
         assert!(member.deaths().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_lost_its_data_comes_back_as_somebody_else_only() {
+        let (mut member, _folder) = member("sleep");
+        fs::create_dir_all(member.launch.data().join("member")).unwrap();
+        member.wipe().unwrap();
+        assert!(!member.launch.data().exists());
+        assert!(member.start().is_err());
+        member.wipe().unwrap();
+        member.was_added();
+        let arguments = member.launch.arguments(member.standing).join(" ");
+        assert!(arguments.contains("--initial-cluster-state existing"));
+        member.start().unwrap();
     }
 
     #[test]

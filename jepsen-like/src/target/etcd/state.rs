@@ -62,6 +62,23 @@ pub(super) async fn settle(members: &[Api], within: Duration) -> Result<Duration
     }
 }
 
+/// Waits until a member serves a linearizable read.
+///
+/// # Errors
+/// Why it did not, after `within`.
+pub(super) async fn serves(api: &Api, member: NodeIndex, within: Duration) -> Result<(), String> {
+    let begun = Instant::now();
+    let mut one = ask::read_all(Reads::Linearizable);
+    one.limit = 1;
+    loop {
+        match ask(api.clone(), member, one.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(why) if begun.elapsed() >= within => return Err(why),
+            Err(_) => sleep(LOOK_EVERY).await,
+        }
+    }
+}
+
 async fn agree(members: &[Api]) -> Result<(), String> {
     // A linearizable read is answered when its member has caught up with a majority.
     let mut one = ask::read_all(Reads::Linearizable);

@@ -6,7 +6,7 @@
 //! so what does not go through the door goes nowhere. Go asks a proxy for a tunnel only where the other end speaks TLS;
 //! that is why peers do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -43,6 +43,8 @@ pub(super) struct Wires {
     doors: Vec<Door>,
     /// The way from one to another without faults takes this long.
     one_way: BTreeMap<(NodeIndex, NodeIndex), Duration>,
+    /// Ways that are not open.
+    faulty: BTreeSet<(NodeIndex, NodeIndex)>,
 }
 
 impl Wires {
@@ -74,6 +76,7 @@ impl Wires {
             links,
             doors,
             one_way,
+            faulty: BTreeSet::new(),
         })
     }
 
@@ -86,12 +89,38 @@ impl Wires {
     ///
     /// # Errors
     /// [`Refused`]: of what links of bytes can not do, or of a pair that does not exist.
-    pub(super) fn set(&self, from: NodeIndex, to: NodeIndex, wire: Wire) -> Result<(), Refused> {
+    pub(super) fn set(
+        &mut self,
+        from: NodeIndex,
+        to: NodeIndex,
+        wire: Wire,
+    ) -> Result<(), Refused> {
         let Some(&delay) = self.one_way.get(&(from, to)) else {
             let why = format!("there is no way from member {from} to member {to}");
             return Err(Refused::Failed(why));
         };
-        let settings = settings(delay, wire)?;
+        self.carry(from, to, settings(delay, wire)?);
+        match wire {
+            Wire::Open => self.faulty.remove(&(from, to)),
+            _ => self.faulty.insert((from, to)),
+        };
+        Ok(())
+    }
+
+    /// All directions are as without faults.
+    pub(super) fn heal(&mut self) {
+        for (from, to) in std::mem::take(&mut self.faulty) {
+            let delay = self.one_way.get(&(from, to)).copied().unwrap_or_default();
+            self.carry(from, to, DirectionSettings::delayed(delay));
+        }
+    }
+
+    /// Whether any direction is not as without faults.
+    pub(super) fn are_faulty(&self) -> bool {
+        !self.faulty.is_empty()
+    }
+
+    fn carry(&self, from: NodeIndex, to: NodeIndex, settings: DirectionSettings) {
         // What goes this way leaves through what this one dialled, and comes back through what the other dialled.
         for (pair, direction) in [
             ((from, to), Direction::Forward),
@@ -101,16 +130,6 @@ impl Wires {
                 link.set(direction, settings);
             }
         }
-        Ok(())
-    }
-
-    /// All directions are as without faults.
-    ///
-    /// # Errors
-    /// None that can be: an open wire is never refused.
-    pub(super) fn heal(&self) -> Result<(), Refused> {
-        let mut pairs = self.one_way.keys();
-        pairs.try_for_each(|(from, to)| self.set(*from, *to, Wire::Open))
     }
 
     /// Ends all links and doors; returns when their ports are free.
@@ -142,6 +161,15 @@ fn one_ways(
         }
     }
     one_way
+}
+
+/// Whether links between members can be such a wire.
+///
+/// # Errors
+/// Says what they can not do.
+pub(super) fn can(wire: Wire) -> Result<(), String> {
+    let settings = settings(Duration::ZERO, wire);
+    settings.map(drop).map_err(|refused| refused.to_string())
 }
 
 /// A wire as the settings of one direction of a link whose delay without faults is `delay`.
@@ -328,13 +356,15 @@ mod tests {
     #[tokio::test]
     async fn a_door_leads_into_the_link_of_its_pair_only() {
         let listen = [greeter(b"zero").await, greeter(b"one").await];
-        let wires = Wires::start(&listen, &[]).await.unwrap();
+        let mut wires = Wires::start(&listen, &[]).await.unwrap();
         assert!(through(wires.door(0), 1).await.ends_with(b"\r\n\r\none"));
         assert!(through(wires.door(1), 0).await.ends_with(b"\r\n\r\nzero"));
         assert_eq!(through(wires.door(0), 0).await, NO_TUNNEL);
         wires.set(0, 1, Wire::Reset).unwrap();
         assert!(!through(wires.door(0), 1).await.ends_with(b"one"));
-        wires.heal().unwrap();
+        assert!(wires.are_faulty());
+        wires.heal();
+        assert!(!wires.are_faulty());
         assert!(through(wires.door(0), 1).await.ends_with(b"one"));
         assert!(matches!(
             wires.set(0, 0, Wire::Open),
