@@ -167,7 +167,12 @@ async fn write(client: Client, first: u64, step: u64, acknowledged: Acknowledged
 
 /// Kills the node while it is being written to, and takes away what it had not synced.
 /// Returns how many bytes that were.
-async fn round(bench: &Bench, mut node: Node, round: u64, acknowledged: &Acknowledged) -> u64 {
+async fn round(
+    bench: &Bench,
+    mut node: Node,
+    (round, data): (u64, Data),
+    acknowledged: &Acknowledged,
+) -> u64 {
     let client = node.client().await.expect("it starts");
     bench.disk.act_disk(Fault::Slow(SYNC_MS));
     let before = acknowledged.lock().unwrap().len();
@@ -196,11 +201,6 @@ async fn round(bench: &Bench, mut node: Node, round: u64, acknowledged: &Acknowl
         let _ = writer.await;
     }
     bench.disk.act_disk(Fault::Healthy);
-    let data = if round % 2 == 0 {
-        Data::DropUnsynced
-    } else {
-        Data::Tear
-    };
     let done = bench.disk.act_data(data).unwrap();
     say(&format!("disk: power cut {round}: {done}"));
     bench.disk.counters().lost
@@ -224,38 +224,51 @@ async fn missing(client: &Client, acknowledged: &Acknowledged) -> Vec<String> {
     missing
 }
 
-/// Power cuts under a node that is being written to. Returns what was acknowledged and is gone; one line for all of
-/// it when the node does not start again. None where there can be no disk.
-pub(crate) fn power_cuts(case: &str, engine: &str, settings: Settings) -> Option<Vec<String>> {
+/// How a node came out of its power cuts.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Everything that it had acknowledged is there.
+    Kept,
+    /// These acknowledged keys are not.
+    Lost(Vec<String>),
+    /// It does not start again; the end of its log.
+    Refused(String),
+}
+
+/// Power cuts under a node that is being written to, of one kind. None where there can be no disk.
+pub(crate) fn power_cuts(
+    case: &str,
+    engine: &str,
+    settings: Settings,
+    data: Data,
+) -> Option<Outcome> {
     let bench = bench_with(case, settings)?;
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let found = runtime.block_on(async {
-        let acknowledged = Acknowledged::default();
-        let mut node = Node::start(&bench, engine);
-        let mut lost = 0;
-        for number in 0..ROUNDS {
-            lost += round(&bench, node, number, &acknowledged).await;
-            node = Node::start(&bench, engine);
-            let Some(client) = node.client().await else {
-                let log = log_of(bench.home.path());
-                return vec![format!(
-                    "round {number}: the node does not start again: {log}"
-                )];
-            };
-            let missing = missing(&client, &acknowledged).await;
-            if !missing.is_empty() {
-                return missing;
-            }
+    Some(runtime.block_on(cuts(&bench, engine, data)))
+}
+
+async fn cuts(bench: &Bench, engine: &str, data: Data) -> Outcome {
+    let acknowledged = Acknowledged::default();
+    let mut node = Node::start(bench, engine);
+    let mut gone = 0;
+    for number in 0..ROUNDS {
+        gone += round(bench, node, (number, data), &acknowledged).await;
+        node = Node::start(bench, engine);
+        let Some(client) = node.client().await else {
+            return Outcome::Refused(log_of(bench.home.path()));
+        };
+        let missing = missing(&client, &acknowledged).await;
+        if !missing.is_empty() {
+            return Outcome::Lost(missing);
         }
-        assert!(lost > 0, "no cut came between a write and its sync");
-        let keys = acknowledged.lock().unwrap().len();
-        let counters = bench.disk.counters();
-        say(&format!(
-            "disk: {engine}: {ROUNDS} power cuts, {keys} keys acknowledged, none lost; {counters:?}"
-        ));
-        Vec::new()
-    });
-    Some(found)
+    }
+    assert!(gone > 0, "no cut came between a write and its sync");
+    let keys = acknowledged.lock().unwrap().len();
+    say(&format!(
+        "disk: {engine}: {ROUNDS} times {data:?}: {keys} keys acknowledged, none lost; {:?}",
+        bench.disk.counters()
+    ));
+    Outcome::Kept
 }
 
 /// The end of what the nodes logged.
