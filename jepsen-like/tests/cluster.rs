@@ -5,12 +5,13 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
+use hansa_client::Admin;
 use hansa_jepsen::checker;
 use hansa_jepsen::cluster::Spec;
 use hansa_jepsen::history::{
     CONDITION_FAILED, Datum, Expect, History, Level, Membership, Op, Record, Status, Swap,
 };
-use hansa_jepsen::nemesis::{Action, Data, Layout, NodeIndex, Refused, Wire};
+use hansa_jepsen::nemesis::{Action, Clock, Data, Layout, NodeIndex, Refused, Wire};
 use hansa_jepsen::target::hansa::{FINAL_PROCESS, HansaClient, HansaTarget};
 use hansa_jepsen::target::{RunClock, Target, TargetClient};
 use hansa_jepsen::workload::{Intent, Tie};
@@ -500,4 +501,45 @@ async fn a_second_process_on_a_copy_of_the_data_costs_nothing_that_was_acknowled
     for (name, verdict) in checker::check_all(&History { records }) {
         assert!(verdict.is_ok(), "{name}: {verdict:?}");
     }
+}
+
+/// Whether the peers of a node say that its clock differs.
+async fn is_disputed(target: &HansaTarget, node: NodeIndex) -> bool {
+    let name = target.node_name(node);
+    let asked = (node + 1) % 3;
+    let url = format!("http://{}", target.cluster().addresses(asked).client);
+    let admin = Admin::connect(&url, DEADLINE).await.unwrap();
+    let status = admin.status().await.unwrap();
+    let peer = status.peers.iter().find(|peer| peer.node == name).unwrap();
+    peer.clock_disputed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wall_clocks_jump_and_are_mended_while_the_node_runs() {
+    let spec = Spec {
+        clocks: true,
+        ..spec()
+    };
+    let mut target = match HansaTarget::start(spec).await {
+        Ok(target) => target,
+        Err(error) => match error.downcast_ref() {
+            Some(Refused::NotHere(what)) => return println!("not run: {what}"),
+            _ => panic!("{error:#}"),
+        },
+    };
+    assert!(!is_disputed(&target, 0).await);
+    target
+        .act(Action::Clock(0, Clock::Offset(3_000)))
+        .await
+        .unwrap();
+    eventually("the jump is noticed", async || {
+        is_disputed(&target, 0).await
+    })
+    .await;
+    target.heal().await.unwrap();
+    eventually("the mend is noticed", async || {
+        !is_disputed(&target, 0).await
+    })
+    .await;
+    target.stop().await;
 }
