@@ -1,5 +1,7 @@
 //! A cluster of real processes as a target: every operation, every fault that needs no rights, and nothing left behind.
 
+#![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
