@@ -1,16 +1,19 @@
 //! A cluster of real processes as a target: every operation, every fault that needs no rights, and nothing left behind.
 
+#![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
+use hansa_client::Admin;
 use hansa_jepsen::checker;
 use hansa_jepsen::cluster::Spec;
 use hansa_jepsen::history::{
     CONDITION_FAILED, Datum, Expect, History, Level, Membership, Op, Record, Status, Swap,
 };
-use hansa_jepsen::nemesis::{Action, Data, Layout, NodeIndex, Refused, Wire};
+use hansa_jepsen::nemesis::{Action, Clock, Data, Layout, NodeIndex, Refused, Wire};
 use hansa_jepsen::target::hansa::{FINAL_PROCESS, HansaClient, HansaTarget};
 use hansa_jepsen::target::{RunClock, Target, TargetClient};
 use hansa_jepsen::workload::{Intent, Tie};
@@ -500,4 +503,117 @@ async fn a_second_process_on_a_copy_of_the_data_costs_nothing_that_was_acknowled
     for (name, verdict) in checker::check_all(&History { records }) {
         assert!(verdict.is_ok(), "{name}: {verdict:?}");
     }
+}
+
+/// Whether the peers of a node say that its clock differs.
+async fn is_disputed(target: &HansaTarget, node: NodeIndex) -> bool {
+    let name = target.node_name(node);
+    let asked = (node + 1) % 3;
+    let url = format!("http://{}", target.cluster().addresses(asked).client);
+    let admin = Admin::connect(&url, DEADLINE).await.unwrap();
+    let status = admin.status().await.unwrap();
+    let peer = status.peers.iter().find(|peer| peer.node == name).unwrap();
+    peer.clock_disputed
+}
+
+/// A cluster whose clocks can be set; `None` when this machine has no means for that, which is said.
+async fn with_clocks(spec: Spec) -> Option<HansaTarget> {
+    let spec = Spec {
+        clocks: true,
+        ..spec
+    };
+    match HansaTarget::start(spec).await {
+        Ok(target) => Some(target),
+        Err(error) => match error.downcast_ref() {
+            Some(Refused::NotHere(what)) => {
+                println!("not run: {what}");
+                None
+            }
+            _ => panic!("{error:#}"),
+        },
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wall_clocks_jump_and_are_mended_while_the_node_runs() {
+    let Some(mut target) = with_clocks(spec()).await else {
+        return;
+    };
+    assert!(!is_disputed(&target, 0).await);
+    let jump = Clock::Offset(3_000);
+    target.act(Action::Clock(0, jump)).await.unwrap();
+    eventually("the jump is noticed", async || {
+        is_disputed(&target, 0).await
+    })
+    .await;
+    target.heal().await.unwrap();
+    target.settle(SETTLED).await.unwrap();
+    assert!(!is_disputed(&target, 0).await);
+    target.stop().await;
+}
+
+fn wall_ms() -> f64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap().as_secs_f64() * 1000.0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wall_clocks_show_what_they_are_told() {
+    /// What reading a clock in whole milliseconds, and setting it, may add.
+    const SLACK_MS: f64 = 5.0;
+    let layout = Layout {
+        regions: 1,
+        nodes_per_region: 1,
+    };
+    let alone = Spec { layout, ..spec() };
+    let Some(mut target) = with_clocks(alone).await else {
+        return;
+    };
+    let url = format!("http://{}", target.cluster().addresses(0).client);
+    let admin = Admin::connect(&url, DEADLINE).await.unwrap();
+    let mut scribe = scribe(&target, 1, 0, RunClock::start());
+    let clocks = [
+        Clock::True,
+        Clock::Offset(200),
+        Clock::Offset(-100),
+        Clock::Rate(1040),
+        Clock::Rate(960),
+        Clock::Frozen,
+        Clock::True,
+    ];
+    for (number, clock) in (0..).zip(clocks) {
+        let [early, late] = {
+            let early = wall_ms();
+            target.act(Action::Clock(0, clock)).await.unwrap();
+            [early, wall_ms()]
+        };
+        // The node's own time never goes back: until it is surely ahead of what it showed before.
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let before = wall_ms();
+        let value = format!("v{number}");
+        let put = intent(Op::Put, "registers/r", text(&value), Level::Eventual);
+        scribe.succeeds(put).await;
+        let after = wall_ms();
+        let shown = (admin.status().await.unwrap().server_hlc >> 16) as f64;
+        let (low, high) = match clock {
+            Clock::True => (before, after),
+            Clock::Offset(ms) => (before + ms as f64, after + ms as f64),
+            Clock::Rate(permille) => {
+                let gained = permille as f64 / 1000.0 - 1.0;
+                let [a, b] = [(before - late) * gained, (after - early) * gained];
+                (before + a.min(b), after + a.max(b))
+            }
+            Clock::Frozen => (early, late),
+        };
+        // The server's clock is read once more for the status.
+        let high = match clock {
+            Clock::Frozen => high,
+            _ => high + (wall_ms() - after) * 2.0,
+        };
+        assert!(
+            (low - SLACK_MS..=high + SLACK_MS).contains(&shown),
+            "{clock:?}: {shown} is not within {low} and {high}"
+        );
+    }
+    target.stop().await;
 }
