@@ -10,6 +10,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Verdict, Violation};
 use crate::history::events::FaultEvent;
 use crate::history::{History, Level, Record, Status};
@@ -58,7 +60,7 @@ pub struct Period {
 }
 
 /// A time in which operations were tried and none was served.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// When the first of them was asked for, or the last one before was served, if that was later.
     pub from_ns: u64,

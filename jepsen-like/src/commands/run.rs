@@ -7,8 +7,11 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 
 use crate::cluster::Spec;
+use crate::history::Level;
 use crate::nemesis::{Layout, Nemesis};
+use crate::report;
 use crate::run::{self, Options, Outcome, Round, progress};
+use crate::target::etcd::{self, EtcdOptions, Reads};
 use crate::target::hansa::HansaTarget;
 use crate::workload::name_of;
 
@@ -22,6 +25,9 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(60);
 /// What to run, and where.
 #[derive(Args, Debug)]
 pub struct RunArgs {
+    /// The database to run against.
+    #[arg(long, value_enum, default_value = "hansa")]
+    target: Kind,
     /// Workloads, by name or `all`.
     #[arg(long, value_delimiter = ',', default_value = "all")]
     workload: Vec<String>,
@@ -109,11 +115,62 @@ pub fn run(args: RunArgs) -> anyhow::Result<bool> {
         .enable_all()
         .build()
         .context("no runtime")?;
-    let start = async |kinds: &[Nemesis]| HansaTarget::start(args.spec(&options, kinds)).await;
     let told = |round: &Round| println!("{}", progress::line(round));
-    let outcome = runtime.block_on(run::run(&options, start, told))?;
+    let outcome = runtime.block_on(async {
+        match args.target {
+            Kind::Hansa => {
+                let start =
+                    async |kinds: &[Nemesis]| HansaTarget::start(args.spec(&options, kinds)).await;
+                run::run(&options, start, told).await
+            }
+            Kind::Etcd => args.on_etcd(&options, Reads::Linearizable, told).await,
+            Kind::EtcdSerializable => args.on_etcd(&options, Reads::Serializable, told).await,
+        }
+    })?;
     println!("{}", progress::closing(&outcome));
+    let page = options.folder.join(report::FILE);
+    let histories = report::in_folder(&options.folder);
+    report::write(
+        &outcome,
+        &args.replay(&options),
+        &gaps(&outcome),
+        &histories,
+        &page,
+    )?;
+    println!("report: {}", page.display());
     Ok(outcome.is_clean())
+}
+
+/// The database to run against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Hansa, started here.
+    Hansa,
+    /// etcd, started here, with linearizable reads.
+    Etcd,
+    /// etcd with serializable reads that are taken for linearizable ones: this has to be caught.
+    EtcdSerializable,
+}
+
+/// The gaps of a run, as the report shows them.
+fn gaps(outcome: &Outcome) -> Vec<report::Gap> {
+    let rounds = outcome.rounds.iter();
+    let gaps = rounds.flat_map(|round| round.gaps.iter().map(|gap| (round.number, gap)));
+    let shown = gaps.map(|(round, gap)| report::Gap {
+        round,
+        level: gap.level,
+        region: gap
+            .region
+            .clone()
+            .unwrap_or_else(|| "the majority".to_owned()),
+        begin_ns: gap.from_ns,
+        end_ns: gap.until_ns,
+        during: match gap.level {
+            Level::Strong => "a majority was connected".to_owned(),
+            Level::Eventual | Level::Session => "the region was isolated".to_owned(),
+        },
+    });
+    shown.collect()
 }
 
 impl RunArgs {
@@ -151,6 +208,43 @@ impl RunArgs {
             keep: self.keep,
             done,
         })
+    }
+
+    async fn on_etcd(
+        &self,
+        options: &Options,
+        reads: Reads,
+        told: impl FnMut(&Round),
+    ) -> anyhow::Result<Outcome> {
+        for workload in &options.workloads {
+            for levels in &options.levels {
+                etcd::supports(*workload, *levels).map_err(anyhow::Error::msg)?;
+            }
+        }
+        let start = async |kinds: &[Nemesis]| {
+            let etcd = EtcdOptions {
+                members: self.layout(kinds).regions,
+                reads,
+                ..EtcdOptions::default()
+            };
+            etcd::start(etcd).await
+        };
+        run::run(options, start, told).await
+    }
+
+    /// The command that repeats the run.
+    fn replay(&self, options: &Options) -> String {
+        let target = name_of(&self.target);
+        format!(
+            "{} run --target {target} --workload {} --levels {} --nemesis {} --time {} --round {} --seed {}",
+            super::invocation(),
+            self.workload.join(","),
+            self.levels.join(","),
+            self.nemesis.join(","),
+            self.time,
+            self.round,
+            options.seed,
+        )
     }
 
     /// A cluster that can do what these kinds of fault need.

@@ -6,6 +6,7 @@ use super::escape::{short, text};
 use super::figures::Tally;
 use super::findings::Case;
 use super::{Gap, Histories, coverage, figures, findings, rounds, words};
+use crate::nemesis::Layout;
 use crate::run::{Outcome, Round};
 
 /// Bytes of all that is behind the lines of rounds, at most; the page as a whole stays below twice as much.
@@ -268,17 +269,20 @@ fn link(round: u32) -> String {
 }
 
 fn facts(outcome: &Outcome, (ok, failed, unknown): (u64, u64, u64)) -> String {
-    let layout = match outcome.layout {
-        Some(it) => format!(
+    let layout = |it: &Layout| {
+        format!(
             "{}, {} in each",
             words::plural(it.regions as u64, "region"),
             words::plural(it.nodes_per_region as u64, "node")
-        ),
-        None => "no cluster was started".to_owned(),
+        )
     };
+    let mut layouts: Vec<Layout> = outcome.rounds.iter().map(|it| it.layout).collect();
+    layouts.sort_by_key(|it| (it.regions, it.nodes_per_region));
+    layouts.dedup();
+    let layouts: Vec<String> = layouts.iter().map(layout).collect();
     let facts = [
         ("Seed", outcome.seed.to_string()),
-        ("Layout", layout),
+        ("Layout", layouts.join("; ")),
         (
             "Operations",
             format!(

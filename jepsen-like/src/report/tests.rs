@@ -120,7 +120,6 @@ fn links_lead_somewhere(page: &str) {
 fn outcome(rounds: Vec<Round>) -> Outcome {
     Outcome {
         seed: 4711,
-        layout: Some(LAYOUT),
         seconds: 312.4,
         rounds,
         probes: BTreeMap::from([
@@ -143,10 +142,12 @@ fn round(number: u32, nemeses: &[Nemesis]) -> Round {
             levels: levels[number as usize % levels.len()],
             nemeses: nemeses.to_vec(),
         },
+        layout: LAYOUT,
         strikes: strikes.map(|it| (*it, 3)).collect(),
         not_here: BTreeMap::new(),
         settled_ms: Some(400 + u64::from(number) * 77 % 900),
         figures: Vec::new(),
+        gaps: Vec::new(),
         held: ["well_formed", "linearizable", "durability"]
             .map(str::to_owned)
             .to_vec(),

@@ -1,5 +1,6 @@
 //! What came of a run, as it is written down: `verdict.json` beside the histories.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::strikes::Struck;
 use super::{Cell, Layout, Options};
 use crate::checker::Verdict;
+use crate::checker::availability::{self, Gap};
 use crate::history::{History, Level, Record, Status};
 use crate::nemesis::{Nemesis, Support};
 
@@ -20,6 +22,9 @@ const LATENCY_MAX_US: u64 = 60_000_000;
 
 /// The name of the file.
 pub const VERDICT: &str = "verdict.json";
+
+/// Gaps of a round that are kept, the longest ones.
+pub const GAPS_KEPT: usize = 8;
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +81,8 @@ pub struct Round {
     pub settled_ms: Option<u64>,
     /// Client operations, by kind.
     pub figures: Vec<Figures>,
+    /// The longest times in which a level was tried and not served although it had to be; at most [`GAPS_KEPT`].
+    pub gaps: Vec<Gap>,
     /// Properties that were proved to hold.
     pub held: Vec<String>,
     /// What is wrong, undecided properties included.
@@ -93,6 +100,7 @@ impl Round {
             not_here: struck.not_here.clone(),
             settled_ms: None,
             figures: Vec::new(),
+            gaps: Vec::new(),
             held: Vec::new(),
             findings: failed
                 .map(|why| Finding::new("harness", why.clone()))
@@ -114,6 +122,9 @@ impl Round {
 
     pub(super) fn judged(&mut self, history: &History, verdicts: Vec<(&'static str, Verdict)>) {
         self.figures = figures(&history.records);
+        self.gaps = availability::gaps(history);
+        self.gaps.sort_by_key(|gap| Reverse(gap.length_ns()));
+        self.gaps.truncate(GAPS_KEPT);
         for (property, verdict) in verdicts {
             match verdict {
                 Verdict::Ok => self.held.push(property.to_owned()),
@@ -226,6 +237,21 @@ impl Outcome {
     pub fn not_here(&self) -> BTreeMap<Nemesis, String> {
         let all = self.rounds.iter().flat_map(|round| &round.not_here);
         all.map(|(kind, why)| (*kind, why.clone())).collect()
+    }
+
+    /// The longest gap of each level, over all rounds.
+    #[must_use]
+    pub fn longest_gaps(&self) -> Vec<(u32, &Gap)> {
+        let all = self.rounds.iter();
+        let all = all.flat_map(|round| round.gaps.iter().map(|gap| (round.number, gap)));
+        let mut longest: BTreeMap<Level, (u32, &Gap)> = BTreeMap::new();
+        for (round, gap) in all {
+            let known = longest.entry(gap.level).or_insert((round, gap));
+            if gap.length_ns() > known.1.length_ns() {
+                *known = (round, gap);
+            }
+        }
+        longest.into_values().collect()
     }
 
     /// Client operations: done, refused, of unknown outcome.

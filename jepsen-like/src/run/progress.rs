@@ -58,6 +58,11 @@ pub fn closing(outcome: &Outcome) -> String {
         outcome.seconds,
         ok + failed + unknown,
     );
+    for (round, gap) in outcome.longest_gaps() {
+        let (level, seconds) = (gap.level, gap.length_ns() as f64 / 1e9);
+        let region = gap.region.as_deref().unwrap_or("the majority");
+        text += &format!("longest gap of {level:?} in {region}: {seconds:.2} s (round {round})\n");
+    }
     for (kind, why) in outcome.not_here() {
         text += &format!("not done here: {}: {why}\n", kind.name());
     }
