@@ -8,7 +8,8 @@
 //! every operation has ended, lag is zero and all replicas are equal: liveness.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -121,6 +122,27 @@ pub async fn run<T: Target>(
     }
     outcome.write(&options.folder)?;
     Ok(outcome)
+}
+
+/// Removes the verdict and the histories of the run in a folder; nothing else of what is there.
+///
+/// # Errors
+/// When the folder can not be read or a file not be removed.
+pub fn remove(folder: &Path) -> anyhow::Result<()> {
+    let failed = || format!("can not empty {}", folder.display());
+    let Some(outcome) = Outcome::read(folder)? else {
+        return Ok(());
+    };
+    let histories = outcome.rounds.iter().map(Round::history_name);
+    for name in histories.chain([outcome::VERDICT.to_owned()]) {
+        match fs::remove_file(folder.join(name)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(failed);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Removes histories of clean rounds but the newest, so that a long run does not fill the disk.

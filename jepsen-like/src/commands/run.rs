@@ -68,8 +68,11 @@ pub struct RunArgs {
     #[arg(long, default_value = "jepsen-run")]
     out: PathBuf,
     /// Take up the run in this folder where it ended.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "replace")]
     resume: bool,
+    /// Remove the run that is in this folder first.
+    #[arg(long)]
+    replace: bool,
     /// Histories of clean rounds that are kept, the newest ones.
     #[arg(long, default_value_t = 1000)]
     keep: usize,
@@ -183,11 +186,14 @@ impl RunArgs {
     }
 
     fn options(&self) -> anyhow::Result<Options> {
+        if self.replace {
+            run::remove(&self.out)?;
+        }
         let before = Outcome::read(&self.out)?;
         let done = match (self.resume, before) {
             (true, None) => bail!("--resume: there is no verdict in {}", self.out.display()),
             (false, Some(_)) => bail!(
-                "--out {}: there is a verdict already; take it up with --resume, or name another folder",
+                "--out {}: there is a verdict already; take it up with --resume, remove it with --replace, or name another folder",
                 self.out.display()
             ),
             (_, before) => before,

@@ -264,7 +264,7 @@ impl Target for Fake {
     async fn stop(self) {}
 }
 
-fn options(folder: &std::path::Path) -> Options {
+fn options(folder: &Path) -> Options {
     Options {
         seed: 11,
         workloads: vec![Workload::All],
@@ -418,7 +418,7 @@ fn a_run_is_taken_up_where_it_ended_and_old_histories_go() {
     assert!(second.seconds > first.seconds);
 }
 
-fn histories(folder: &std::path::Path) -> usize {
+fn histories(folder: &Path) -> usize {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
     let names = entries.map(|entry| entry.file_name().into_string().unwrap());
     names.filter(|name| name.starts_with("history-")).count()
