@@ -20,6 +20,7 @@ mod figures;
 mod findings;
 mod page;
 mod rounds;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod timeline;

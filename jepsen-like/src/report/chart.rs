@@ -24,11 +24,13 @@ const WIDTH: f64 = 760.0;
 const LEFT: f64 = 58.0;
 const RIGHT: f64 = 14.0;
 /// Two rows of fault labels.
-const TOP: f64 = 34.0;
+const TOP: f64 = 31.0;
 const HEIGHT: f64 = 150.0;
 const LANE: f64 = 10.0;
+/// Room between the plot and the lanes.
+const LANES_GAP: f64 = 9.0;
 /// Room for the time axis.
-const BOTTOM: f64 = 34.0;
+const BOTTOM: f64 = 24.0 + LANES_GAP;
 /// Width of a character of a label.
 const CHARACTER: f64 = 5.6;
 
@@ -192,7 +194,7 @@ impl Axes {
         let mut out = self.shades(&faults.stretches, TOP, HEIGHT, "shade");
         out += &self.labels(&faults.episodes);
         let lanes = lanes(faults);
-        let bottom = TOP + HEIGHT + 4.0;
+        let bottom = TOP + HEIGHT + LANES_GAP;
         for (at, (name, stretches)) in lanes.iter().enumerate() {
             let y = bottom + LANE * at as f64;
             out += &format!(

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::chart::level_class;
 use super::escape::{cut, short, text};
 use super::faults::Faults;
+use super::shown::{Shown, finding_id};
 use super::{timeline, words};
 use crate::history::{History, HistoryWriter, Level, Record};
 use crate::run::Round;
@@ -19,6 +20,8 @@ const BRIEF_MAX: usize = 500;
 const LINES_MAX: usize = 60;
 /// Characters of such a line, at most.
 const LINE_MAX: usize = 300;
+/// How the runner begins the explanation of a property that no checker could decide.
+const UNDECIDED: &str = "undecided";
 /// Bytes of a history that can be saved from the report, at most.
 const SAVED_MAX: usize = 64 << 10;
 
@@ -29,22 +32,27 @@ pub(super) struct Case<'a> {
     /// Its position among the findings of the round.
     pub(super) at: usize,
     pub(super) finding: &'a Finding,
+    /// What links may lead to.
+    pub(super) shown: &'a Shown,
 }
 
 impl Case<'_> {
-    /// Its anchor.
-    pub(super) fn id(self) -> String {
-        format!("finding-{}-{}", self.round.number, self.at)
+    fn id(self) -> String {
+        finding_id(self.round.number, self.at)
     }
 
     fn heading(self) -> String {
+        let number = self.round.number;
+        let word = match self.finding.explanation.starts_with(UNDECIDED) {
+            true => "undecided",
+            false => "wrong",
+        };
         format!(
-            "<h3 id=\"{}\"><span class=\"badge bad\">wrong</span> {} <span class=\"soft\">in \
-             <a href=\"#round-{number}\">round {number}</a>: {}</span></h3>",
+            "<h3 id=\"{}\"><span class=\"badge bad\">{word}</span> {} <span class=\"soft\">in {}: {}</span></h3>",
             self.id(),
             short(&self.finding.property, 80),
+            self.shown.round(number, &format!("round {number}")),
             text(&self.round.cell.describe()),
-            number = self.round.number,
         )
     }
 }
@@ -161,7 +169,7 @@ fn jsonl(named: &[(usize, &Record)]) -> (Vec<u8>, usize) {
 fn again(case: Case<'_>, replay: &str) -> String {
     let file = text(&case.round.history_name());
     format!(
-        "<p>Judge the whole history of this round (<a href=\"{file}\">{file}</a>) again, or repeat the run. Its seed \
+        "<p class=\"note\">Judge the whole history of this round (<a href=\"{file}\">{file}</a>) again, or repeat the run. Its seed \
          fixes load and faults, not the timing of processes: it may take several runs to show again.</p>\
          <pre tabindex=\"0\" aria-label=\"Commands\">hansa-jepsen check {file}\n{}</pre>",
         short(replay, EXPLANATION_MAX),

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::chart::{self, Scene};
-use super::escape::{short, text};
+use super::escape::{cut, short, text};
 use super::faults::Faults;
 use super::figures::{self, Tally};
-use super::findings::Case;
+use super::shown::Shown;
 use super::words;
 use crate::history::History;
 use crate::run::Round;
@@ -28,8 +28,14 @@ pub(super) fn whole(round: &Round, inner: &str) -> String {
 }
 
 /// What is behind the line of a round whose history is there.
-pub(super) fn inside(round: &Round, history: &History, faults: &Faults, tally: &Tally) -> String {
-    let mut out = findings(round);
+pub(super) fn inside(
+    round: &Round,
+    shown: &Shown,
+    history: &History,
+    faults: &Faults,
+    tally: &Tally,
+) -> String {
+    let mut out = findings(round, shown);
     out += &held(round);
     out += &strikes(round);
     out += &charts(round, history, faults);
@@ -41,11 +47,11 @@ pub(super) fn inside(round: &Round, history: &History, faults: &Faults, tally: &
 }
 
 /// The same when there is no history, or no room; `why` says so.
-pub(super) fn without(round: &Round, why: &str) -> String {
+pub(super) fn without(round: &Round, shown: &Shown, why: &str) -> String {
     let file = text(&round.history_name());
     format!(
         "{}{}<p class=\"note\">{} See <a href=\"{file}\">{file}</a>.</p>",
-        findings(round),
+        findings(round, shown),
         held(round),
         short(why, 4 * WORDS_MAX),
     )
@@ -75,16 +81,12 @@ fn line(round: &Round) -> String {
     )
 }
 
-fn findings(round: &Round) -> String {
+fn findings(round: &Round, shown: &Shown) -> String {
     let links: Vec<String> = round
         .findings
         .iter()
         .enumerate()
-        .map(|(at, finding)| {
-            let case = Case { round, at, finding };
-            let name = short(&finding.property, 80);
-            format!("<a href=\"#{}\">{name}</a>", case.id())
-        })
+        .map(|(at, finding)| shown.finding(round.number, at, &cut(&finding.property, 80)))
         .collect();
     match links.is_empty() {
         true => String::new(),
@@ -181,7 +183,7 @@ fn episodes(faults: &Faults) -> String {
         _ => "Times of faults, until all regions were whole again".to_owned(),
     };
     let head = ["From", "until", "faults", "isolated", "impaired"];
-    figures::table(&caption, &head, &rows)
+    figures::table("words", &caption, &head, &rows)
 }
 
 /// The faults of a round, as its history has them.

@@ -313,7 +313,9 @@ fn label(record: &Record, with_key: bool) -> String {
 
 fn value(record: &Record) -> String {
     match &record.value {
-        None if record.op == Op::Get && record.status == Status::Ok => "nothing".to_owned(),
+        None if matches!(record.op, Op::Get | Op::Final) && record.status == Status::Ok => {
+            "nothing".to_owned()
+        }
         None => String::new(),
         Some(Datum::Integer(number)) => number.to_string(),
         Some(Datum::Text(it)) => format!("\"{}\"", cut(it, 16)),
