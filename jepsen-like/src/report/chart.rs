@@ -276,19 +276,24 @@ impl Axes {
     ) -> String {
         let lanes = lanes(scene.faults).len() as f64;
         let height = TOP + HEIGHT + LANE * lanes + BOTTOM;
-        svg(scene.id, (WIDTH, height), (title, description), &inner)
+        svg(
+            ("plot", scene.id),
+            (WIDTH, height),
+            (title, description),
+            &inner,
+        )
     }
 }
 
 /// A whole SVG with its name and its description, for those who do not see it.
 pub(super) fn svg(
-    id: &str,
+    (class, id): (&str, &str),
     (width, height): (f64, f64),
     (title, description): (&str, &str),
     inner: &str,
 ) -> String {
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\">\
+        "<svg class=\"{class}\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\">\
          <title id=\"{id}-t\">{}</title><desc id=\"{id}-d\">{}</desc>{inner}</svg>",
         number(width),
         number(height),

@@ -43,7 +43,7 @@ impl Case<'_> {
 
     fn heading(self) -> String {
         let number = self.round.number;
-        let word = match self.finding.explanation.starts_with(UNDECIDED) {
+        let word = match is_undecided(self.finding) {
             true => "undecided",
             false => "wrong",
         };
@@ -55,6 +55,11 @@ impl Case<'_> {
             text(&self.round.cell.describe()),
         )
     }
+}
+
+/// Whether no checker could decide it.
+pub(super) fn is_undecided(finding: &Finding) -> bool {
+    finding.explanation.starts_with(UNDECIDED)
 }
 
 /// All of a finding.
@@ -111,7 +116,7 @@ fn proof(case: Case<'_>, named: &[(usize, &Record)], faults: &Faults) -> String 
         .map(|it| format!("<li><i class=\"key {it}\"></i>{it}</li>"))
         .concat();
     let mut out = format!(
-        "<figure><figcaption>The {}, in order; time is not to scale, and a dashed bar has no known outcome\
+        "<figure><figcaption>The {}{}, in order; time is not to scale, and a dashed bar has no known outcome\
          <ul class=\"legend\">{legend}<li><i class=\"key shade isolated\"></i>a region isolated</li>\
          <li><i class=\"key shade impaired\"></i>a region impaired</li></ul></figcaption>\
          <div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Timeline of the operations\">{}</div></figure>",
@@ -119,7 +124,8 @@ fn proof(case: Case<'_>, named: &[(usize, &Record)], faults: &Faults) -> String 
             true => format!("first {shown} of {} operations", named.len()),
             false => words::plural(shown as u64, "operation"),
         },
-        timeline::draw(&id, named, faults).replacen("<svg ", "<svg class=\"wide\" ", 1),
+        only_key(named).map_or_else(String::new, |key| format!(" on {}", short(key, 60))),
+        timeline::draw(&id, named, faults),
     );
     let lines: Vec<String> = named
         .iter()
@@ -145,6 +151,13 @@ fn proof(case: Case<'_>, named: &[(usize, &Record)], faults: &Faults) -> String 
         file_name(&case.finding.property),
         STANDARD.encode(saved),
     )
+}
+
+/// The key of all operations, if it is one and the same.
+fn only_key<'a>(named: &[(usize, &'a Record)]) -> Option<&'a str> {
+    let first = named.first()?.1.key.as_deref()?;
+    let same = |it: &(usize, &Record)| it.1.key.as_deref() == Some(first);
+    named.iter().all(same).then_some(first)
 }
 
 /// Lines as a history of their own, as many as may be saved; and how many those are.

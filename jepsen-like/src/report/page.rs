@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::escape::{short, text};
 use super::figures::Tally;
-use super::findings::Case;
+use super::findings::{Case, is_undecided};
 use super::shown::{Shown, most_wrong_first};
 use super::{Gap, Histories, coverage, figures, findings, rounds, words};
 use crate::run::{Outcome, Round};
@@ -253,11 +253,11 @@ fn verdict(outcome: &Outcome, written: &Written<'_>) -> String {
 
 /// What is wrong, by property.
 fn properties(outcome: &Outcome, shown: &Shown) -> String {
-    let mut by_property: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
+    let mut by_property: BTreeMap<(&str, bool), BTreeSet<u32>> = BTreeMap::new();
     for round in &outcome.rounds {
         for finding in &round.findings {
-            let rounds = by_property.entry(&finding.property).or_default();
-            rounds.insert(round.number);
+            let kind = (finding.property.as_str(), is_undecided(finding));
+            by_property.entry(kind).or_default().insert(round.number);
         }
     }
     if by_property.is_empty() {
@@ -266,9 +266,10 @@ fn properties(outcome: &Outcome, shown: &Shown) -> String {
     let items: Vec<String> = by_property
         .iter()
         .take(4 * NAMED_MAX)
-        .map(|(property, rounds)| {
+        .map(|((property, undecided), rounds)| {
             let named = named(rounds.iter().copied(), shown);
-            format!("<li><b>{}</b> in {named}</li>", short(property, 80))
+            let how = if *undecided { " undecided" } else { "" };
+            format!("<li><b>{}</b>{how} in {named}</li>", short(property, 80))
         })
         .collect();
     format!("<ul class=\"wrong\">{}</ul>", items.concat())

@@ -13,6 +13,8 @@ use crate::run::Round;
 
 /// Episodes of faults that are listed, at most.
 const EPISODES_MAX: usize = 40;
+/// Findings that the line of a round leads to, at most.
+const FINDINGS_MAX: usize = 20;
 /// Characters of a reason or of a list of regions, at most.
 const WORDS_MAX: usize = 160;
 
@@ -86,11 +88,16 @@ fn findings(round: &Round, shown: &Shown) -> String {
         .findings
         .iter()
         .enumerate()
+        .take(FINDINGS_MAX)
         .map(|(at, finding)| shown.finding(round.number, at, &cut(&finding.property, 80)))
         .collect();
+    let more = match round.findings.len().saturating_sub(FINDINGS_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
     match links.is_empty() {
         true => String::new(),
-        false => format!("<p><b>Wrong:</b> {}</p>", links.join(", ")),
+        false => format!("<p><b>Wrong:</b> {}{more}</p>", links.join(", ")),
     }
 }
 

@@ -326,6 +326,10 @@ fn sample(operations_each: usize) -> (Outcome, BTreeMap<u32, History>) {
     rounds[3].findings = vec![
         finding("linearizable", &lines(3, 9)),
         finding("settles", &[]),
+        Finding {
+            explanation: "undecided, which counts as wrong: 500 states".to_owned(),
+            ..finding("convergence", &[])
+        },
     ];
     rounds[3].settled_ms = None;
     rounds[2].findings = vec![finding(
@@ -362,7 +366,8 @@ fn a_large_run_stays_within_its_bound_and_shows_all_that_is_wrong() {
     let page = page(&outcome, &gaps, &read);
     assert!(page.len() < BYTES_MAX, "{} bytes", page.len());
     assert!(page.contains("2 of 40 rounds are not clean"));
-    assert_eq!(page.matches("class=\"finding\"").count(), 3);
+    assert_eq!(page.matches("class=\"finding\"").count(), 4);
+    assert!(page.contains("<b>convergence</b> undecided in <a href=\"#round-3\">"));
     for id in ["finding-3-0", "finding-3-1", "finding-2-0", "round-39"] {
         assert!(page.contains(&format!("id=\"{id}\"")), "{id}");
     }
