@@ -20,6 +20,7 @@ mod figures;
 mod findings;
 mod page;
 mod rounds;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod timeline;
@@ -82,7 +83,7 @@ pub fn write(
     fs::write(path, page).with_context(|| format!("can not write {}", path.display()))
 }
 
-/// The report as text: see [`write`].
+/// The report as text: see [`write()`].
 #[must_use]
 pub fn render(outcome: &Outcome, replay: &str, gaps: &[Gap], histories: &Histories<'_>) -> String {
     page::render(outcome, replay, gaps, histories)

@@ -24,11 +24,13 @@ const WIDTH: f64 = 760.0;
 const LEFT: f64 = 58.0;
 const RIGHT: f64 = 14.0;
 /// Two rows of fault labels.
-const TOP: f64 = 34.0;
+const TOP: f64 = 31.0;
 const HEIGHT: f64 = 150.0;
 const LANE: f64 = 10.0;
+/// Room between the plot and the lanes.
+const LANES_GAP: f64 = 9.0;
 /// Room for the time axis.
-const BOTTOM: f64 = 34.0;
+const BOTTOM: f64 = 24.0 + LANES_GAP;
 /// Width of a character of a label.
 const CHARACTER: f64 = 5.6;
 
@@ -192,7 +194,7 @@ impl Axes {
         let mut out = self.shades(&faults.stretches, TOP, HEIGHT, "shade");
         out += &self.labels(&faults.episodes);
         let lanes = lanes(faults);
-        let bottom = TOP + HEIGHT + 4.0;
+        let bottom = TOP + HEIGHT + LANES_GAP;
         for (at, (name, stretches)) in lanes.iter().enumerate() {
             let y = bottom + LANE * at as f64;
             out += &format!(
@@ -274,19 +276,24 @@ impl Axes {
     ) -> String {
         let lanes = lanes(scene.faults).len() as f64;
         let height = TOP + HEIGHT + LANE * lanes + BOTTOM;
-        svg(scene.id, (WIDTH, height), (title, description), &inner)
+        svg(
+            ("plot", scene.id),
+            (WIDTH, height),
+            (title, description),
+            &inner,
+        )
     }
 }
 
 /// A whole SVG with its name and its description, for those who do not see it.
 pub(super) fn svg(
-    id: &str,
+    (class, id): (&str, &str),
     (width, height): (f64, f64),
     (title, description): (&str, &str),
     inner: &str,
 ) -> String {
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\">\
+        "<svg class=\"{class}\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\">\
          <title id=\"{id}-t\">{}</title><desc id=\"{id}-d\">{}</desc>{inner}</svg>",
         number(width),
         number(height),

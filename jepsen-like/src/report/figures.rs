@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 
 use super::chart::level_class;
 use super::escape::{short, text};
+use super::shown::Shown;
 use super::{Gap, words};
 use crate::history::{Datum, Op, Record, Status};
 use crate::run::outcome::Figures;
@@ -15,7 +16,7 @@ use crate::run::{Outcome, Round};
 /// Longest latency that figures tell apart, microseconds.
 const LATENCY_MAX_US: u64 = 60_000_000;
 /// Gaps that are listed, at most: the longest.
-const GAPS_MAX: usize = 20;
+const GAPS_MAX: usize = 10;
 /// Nodes whose use is listed, at most.
 const NODES_MAX: usize = 60;
 /// Rare paths that are listed, at most.
@@ -105,14 +106,14 @@ impl Tally {
     }
 }
 
-/// A table that may be wider than a phone.
-pub(super) fn table(caption: &str, head: &[&str], rows: &[String]) -> String {
+/// A table that may be wider than a phone. Of class `words` it has them at the left, of class `numbers` at the right.
+pub(super) fn table(class: &str, caption: &str, head: &[&str], rows: &[String]) -> String {
     let head: String = head
         .iter()
         .map(|it| format!("<th scope=\"col\">{}</th>", text(it)))
         .collect();
     format!(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\"><table><caption>{caption}</caption>\
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\"><table class=\"{class}\"><caption>{caption}</caption>\
          <thead><tr>{head}</tr></thead><tbody>{}</tbody></table></div>",
         rows.concat(),
         caption = text(caption),
@@ -161,11 +162,11 @@ pub(super) fn operations(caption: &str, figures: &[Figures], tally: &Tally) -> S
         "p99.9",
         "max",
     ];
-    table(caption, &head, &rows)
+    table("numbers", caption, &head, &rows)
 }
 
 /// The whole section.
-pub(super) fn section(outcome: &Outcome, gaps: &[Gap], tally: &Tally) -> String {
+pub(super) fn section(outcome: &Outcome, shown: &Shown, gaps: &[Gap], tally: &Tally) -> String {
     let all: Vec<Figures> = outcome
         .rounds
         .iter()
@@ -176,15 +177,15 @@ pub(super) fn section(outcome: &Outcome, gaps: &[Gap], tally: &Tally) -> String 
     out += "<p class=\"note\"><b>ok</b>: done, a condition that did not hold included. <b>refused</b>: nothing was \
             applied. <b>unknown</b>: no answer in time; it may have been applied. Latencies are those of what was \
             done, from the request to the reply.</p>";
-    out += &settling(&outcome.rounds);
-    out += &longest_gaps(gaps);
+    out += &settling(&outcome.rounds, shown);
+    out += &longest_gaps(gaps, shown);
     out += "<div class=\"pair\">";
     out += &usage(tally);
     out += &probes(&outcome.probes);
     out + "</div></section>"
 }
 
-fn settling(rounds: &[Round]) -> String {
+fn settling(rounds: &[Round], shown: &Shown) -> String {
     let mut took: Vec<(u64, u32)> = rounds
         .iter()
         .filter_map(|it| Some((it.settled_ms?, it.number)))
@@ -196,10 +197,11 @@ fn settling(rounds: &[Round]) -> String {
         (Some((median, _)), Some((most, round))) => {
             let of = |ms: u64| words::micros(ms.saturating_mul(1000));
             out += &format!(
-                "Quiet and equal in {}: median {}, longest {} (<a href=\"#round-{round}\">round {round}</a>).",
+                "Quiet and equal in {}: median {}, longest {} ({}).",
                 words::plural(took.len() as u64, "round"),
                 of(*median),
                 of(*most),
+                shown.round(*round, &format!("round {round}")),
             );
         }
         _ => out += "No round became quiet and equal.",
@@ -213,7 +215,7 @@ fn settling(rounds: &[Round]) -> String {
     out + "</p>"
 }
 
-fn longest_gaps(gaps: &[Gap]) -> String {
+fn longest_gaps(gaps: &[Gap], shown: &Shown) -> String {
     let title = "<h3>Longest gaps of availability</h3>";
     let mut longest: Vec<&Gap> = gaps.iter().collect();
     longest.sort_by_key(|it| (std::cmp::Reverse(it.length_ns()), it.round));
@@ -230,7 +232,7 @@ fn longest_gaps(gaps: &[Gap]) -> String {
                 words::nanos(it.length_ns()),
                 short(&it.region, NAME_MAX),
                 short(&it.during, NAME_MAX),
-                format!("<a href=\"#round-{0}\">{0}</a>", it.round),
+                shown.round(it.round, &it.round.to_string()),
                 words::moment(it.begin_ns),
             ];
             row(&name, &cells)
@@ -241,7 +243,7 @@ fn longest_gaps(gaps: &[Gap]) -> String {
         _ => "Times in which a level did nothing although it had to".to_owned(),
     };
     let head = ["Level", "Longest", "Region", "During", "Round", "From"];
-    format!("{title}{}", table(&caption, &head, &rows))
+    format!("{title}{}", table("words", &caption, &head, &rows))
 }
 
 fn usage(tally: &Tally) -> String {
@@ -266,7 +268,12 @@ fn usage(tally: &Tally) -> String {
         })
         .collect();
     let caption = "The most that each node used after a round, and in which";
-    out += &table(caption, &["Node", "memory", "disk", "open files"], &rows);
+    out += &table(
+        "numbers",
+        caption,
+        &["Node", "memory", "disk", "open files"],
+        &rows,
+    );
     out + "</div>"
 }
 
@@ -294,6 +301,7 @@ fn probes(probes: &BTreeMap<String, u64>) -> String {
         })
         .collect();
     out += &table(
+        "numbers",
         "How often each was taken, over all nodes",
         &["Path", "times"],
         &rows,

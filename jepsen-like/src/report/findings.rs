@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::chart::level_class;
 use super::escape::{cut, short, text};
 use super::faults::Faults;
+use super::shown::{Shown, finding_id};
 use super::{timeline, words};
 use crate::history::{History, HistoryWriter, Level, Record};
 use crate::run::Round;
@@ -19,6 +20,8 @@ const BRIEF_MAX: usize = 500;
 const LINES_MAX: usize = 60;
 /// Characters of such a line, at most.
 const LINE_MAX: usize = 300;
+/// How the runner begins the explanation of a property that no checker could decide.
+const UNDECIDED: &str = "undecided";
 /// Bytes of a history that can be saved from the report, at most.
 const SAVED_MAX: usize = 64 << 10;
 
@@ -29,24 +32,34 @@ pub(super) struct Case<'a> {
     /// Its position among the findings of the round.
     pub(super) at: usize,
     pub(super) finding: &'a Finding,
+    /// What links may lead to.
+    pub(super) shown: &'a Shown,
 }
 
 impl Case<'_> {
-    /// Its anchor.
-    pub(super) fn id(self) -> String {
-        format!("finding-{}-{}", self.round.number, self.at)
+    fn id(self) -> String {
+        finding_id(self.round.number, self.at)
     }
 
     fn heading(self) -> String {
+        let number = self.round.number;
+        let word = match is_undecided(self.finding) {
+            true => "undecided",
+            false => "wrong",
+        };
         format!(
-            "<h3 id=\"{}\"><span class=\"badge bad\">wrong</span> {} <span class=\"soft\">in \
-             <a href=\"#round-{number}\">round {number}</a>: {}</span></h3>",
+            "<h3 id=\"{}\"><span class=\"badge bad\">{word}</span> {} <span class=\"soft\">in {}: {}</span></h3>",
             self.id(),
             short(&self.finding.property, 80),
+            self.shown.round(number, &format!("round {number}")),
             text(&self.round.cell.describe()),
-            number = self.round.number,
         )
     }
+}
+
+/// Whether no checker could decide it.
+pub(super) fn is_undecided(finding: &Finding) -> bool {
+    finding.explanation.starts_with(UNDECIDED)
 }
 
 /// All of a finding.
@@ -103,7 +116,7 @@ fn proof(case: Case<'_>, named: &[(usize, &Record)], faults: &Faults) -> String 
         .map(|it| format!("<li><i class=\"key {it}\"></i>{it}</li>"))
         .concat();
     let mut out = format!(
-        "<figure><figcaption>The {}, in order; time is not to scale, and a dashed bar has no known outcome\
+        "<figure><figcaption>The {}{}, in order; time is not to scale, and a dashed bar has no known outcome\
          <ul class=\"legend\">{legend}<li><i class=\"key shade isolated\"></i>a region isolated</li>\
          <li><i class=\"key shade impaired\"></i>a region impaired</li></ul></figcaption>\
          <div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Timeline of the operations\">{}</div></figure>",
@@ -111,7 +124,8 @@ fn proof(case: Case<'_>, named: &[(usize, &Record)], faults: &Faults) -> String 
             true => format!("first {shown} of {} operations", named.len()),
             false => words::plural(shown as u64, "operation"),
         },
-        timeline::draw(&id, named, faults).replacen("<svg ", "<svg class=\"wide\" ", 1),
+        only_key(named).map_or_else(String::new, |key| format!(" on {}", short(key, 60))),
+        timeline::draw(&id, named, faults),
     );
     let lines: Vec<String> = named
         .iter()
@@ -139,6 +153,13 @@ fn proof(case: Case<'_>, named: &[(usize, &Record)], faults: &Faults) -> String 
     )
 }
 
+/// The key of all operations, if it is one and the same.
+fn only_key<'a>(named: &[(usize, &'a Record)]) -> Option<&'a str> {
+    let first = named.first()?.1.key.as_deref()?;
+    let same = |it: &(usize, &Record)| it.1.key.as_deref() == Some(first);
+    named.iter().all(same).then_some(first)
+}
+
 /// Lines as a history of their own, as many as may be saved; and how many those are.
 fn jsonl(named: &[(usize, &Record)]) -> (Vec<u8>, usize) {
     let mut all = Vec::new();
@@ -161,7 +182,7 @@ fn jsonl(named: &[(usize, &Record)]) -> (Vec<u8>, usize) {
 fn again(case: Case<'_>, replay: &str) -> String {
     let file = text(&case.round.history_name());
     format!(
-        "<p>Judge the whole history of this round (<a href=\"{file}\">{file}</a>) again, or repeat the run. Its seed \
+        "<p class=\"note\">Judge the whole history of this round (<a href=\"{file}\">{file}</a>) again, or repeat the run. Its seed \
          fixes load and faults, not the timing of processes: it may take several runs to show again.</p>\
          <pre tabindex=\"0\" aria-label=\"Commands\">hansa-jepsen check {file}\n{}</pre>",
         short(replay, EXPLANATION_MAX),

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::escape::{short, text};
 use super::figures::Tally;
-use super::findings::Case;
+use super::findings::{Case, is_undecided};
+use super::shown::{Shown, most_wrong_first};
 use super::{Gap, Histories, coverage, figures, findings, rounds, words};
 use crate::nemesis::Layout;
 use crate::run::{Outcome, Round};
@@ -13,10 +14,6 @@ use crate::run::{Outcome, Round};
 const ROUNDS_BYTES_MAX: usize = 2_500_000;
 /// Bytes of all findings that are shown in full, at most.
 const FINDINGS_BYTES_MAX: usize = 1_200_000;
-/// Rounds that have a line of their own, at most: those that are not clean, then the first.
-const ROUNDS_MAX: usize = 300;
-/// Findings that are shown at all, at most.
-const FINDINGS_MAX: usize = 150;
 /// Characters of a reason or a command, at most.
 const WORDS_MAX: usize = 1_000;
 /// Rounds that are named for a property, at most.
@@ -28,15 +25,35 @@ const STYLE: &str = include_str!("style.css");
 pub(super) const NO_ROOM: &str = "There is no room for more in this report.";
 
 /// What is written of the rounds as their histories are read, one after the other.
-#[derive(Default)]
-struct Written {
+struct Written<'a> {
+    replay: &'a str,
+    shown: Shown,
     rounds: BTreeMap<u32, String>,
-    rounds_bytes: usize,
+    rounds_room: Room,
     findings: Vec<String>,
-    findings_bytes: usize,
+    findings_room: Room,
     tally: Tally,
     /// Rounds whose history could not be had.
     unread: Vec<u32>,
+}
+
+/// What something has taken of the bytes that are there for it.
+#[derive(Default)]
+struct Room {
+    taken: usize,
+}
+
+impl Room {
+    /// The text, unless it would be more than `most` with all before it. Then nothing fits any more, so that a run with
+    /// a thousand findings is not drawn for nothing.
+    fn fit(&mut self, most: usize, write: impl FnOnce() -> String) -> Option<String> {
+        if self.taken >= most {
+            return None;
+        }
+        let text = write();
+        self.taken = self.taken.saturating_add(text.len()).min(most);
+        (self.taken < most).then_some(text)
+    }
 }
 
 /// The page.
@@ -46,12 +63,18 @@ pub(super) fn render(
     gaps: &[Gap],
     histories: &Histories<'_>,
 ) -> String {
-    let mut written = Written::default();
-    // What is wrong comes first, so that it has room.
-    let (clean, bad): (Vec<&Round>, Vec<&Round>) =
-        outcome.rounds.iter().partition(|round| round.is_clean());
-    for round in bad.into_iter().chain(clean) {
-        written.take(round, replay, histories);
+    let mut written = Written {
+        replay,
+        shown: Shown::of(outcome),
+        rounds: BTreeMap::new(),
+        rounds_room: Room::default(),
+        findings: Vec::new(),
+        findings_room: Room::default(),
+        tally: Tally::default(),
+        unread: Vec::new(),
+    };
+    for round in most_wrong_first(outcome) {
+        written.take(round, histories);
     }
     let title = format!(
         "{} \u{2013} Hansa verdict, seed {}",
@@ -68,9 +91,9 @@ pub(super) fn render(
     );
     out += &header(outcome);
     out += "<main>";
-    out += &verdict(outcome, replay, &written.unread);
+    out += &verdict(outcome, &written);
     out += &written.findings(outcome);
-    out += &figures::section(outcome, gaps, &written.tally);
+    out += &figures::section(outcome, &written.shown, gaps, &written.tally);
     out += &coverage::section(outcome);
     out += &written.rounds(outcome);
     out += "</main><footer><p>Written by <code>hansa-jepsen</code>. The same as data: \
@@ -78,57 +101,46 @@ pub(super) fn render(
     out + "</body></html>\n"
 }
 
-impl Written {
-    fn take(&mut self, round: &Round, replay: &str, histories: &Histories<'_>) {
-        let room = self.rounds.len() < ROUNDS_MAX;
+impl Written<'_> {
+    fn take(&mut self, round: &Round, histories: &Histories<'_>) {
         let history = match histories(round) {
             Ok(history) => history,
             Err(error) => {
                 let why = format!("Its history can not be had: {error:#}.");
                 self.unread.push(round.number);
-                self.briefly(round, &why);
-                if room {
-                    self.line(round, &rounds::without(round, &why));
-                }
+                let cases = cases(round, &self.shown);
+                self.findings
+                    .extend(cases.map(|it| findings::brief(it, &why)));
+                let inside = rounds::without(round, &self.shown, &why);
+                self.line(round, &inside);
                 return;
             }
         };
         let mut tally = Tally::default();
         tally.take(round.number, &history.records);
-        let faults = rounds::faults(round, &history);
-        for case in cases(round) {
-            if self.findings.len() >= FINDINGS_MAX {
-                break;
+        if self.shown.has_round(round.number) {
+            let faults = rounds::faults(round, &history);
+            for case in cases(round, &self.shown) {
+                let full = self.findings_room.fit(FINDINGS_BYTES_MAX, || {
+                    findings::full(case, &history, &faults, self.replay)
+                });
+                let text = full.unwrap_or_else(|| findings::brief(case, NO_ROOM));
+                self.findings.push(text);
             }
-            let full = findings::full(case, &history, &faults, replay);
-            if self.findings_bytes + full.len() > FINDINGS_BYTES_MAX {
-                self.findings.push(findings::brief(case, NO_ROOM));
-                continue;
-            }
-            self.findings_bytes += full.len();
-            self.findings.push(full);
-        }
-        if room {
-            let inside = rounds::inside(round, &history, &faults, &tally);
-            match self.rounds_bytes + inside.len() > ROUNDS_BYTES_MAX {
-                true => self.line(round, &rounds::without(round, NO_ROOM)),
-                false => self.line(round, &inside),
-            }
+            let inside = self.rounds_room.fit(ROUNDS_BYTES_MAX, || {
+                rounds::inside(round, &self.shown, &history, &faults, &tally)
+            });
+            let inside = inside.unwrap_or_else(|| rounds::without(round, &self.shown, NO_ROOM));
+            self.line(round, &inside);
         }
         self.tally.add(tally);
     }
 
     fn line(&mut self, round: &Round, inside: &str) {
-        self.rounds_bytes += inside.len();
-        self.rounds
-            .insert(round.number, rounds::whole(round, inside));
-    }
-
-    fn briefly(&mut self, round: &Round, why: &str) {
-        let room = FINDINGS_MAX.saturating_sub(self.findings.len());
-        let all = cases(round).take(room);
-        self.findings
-            .extend(all.map(|case| findings::brief(case, why)));
+        if self.shown.has_round(round.number) {
+            let whole = rounds::whole(round, inside);
+            self.rounds.insert(round.number, whole);
+        }
     }
 
     fn findings(&self, outcome: &Outcome) -> String {
@@ -166,9 +178,16 @@ impl Written {
     }
 }
 
-fn cases(round: &Round) -> impl Iterator<Item = Case<'_>> {
+/// The findings of a round that are shown.
+fn cases<'a>(round: &'a Round, shown: &'a Shown) -> impl Iterator<Item = Case<'a>> {
     let all = round.findings.iter().enumerate();
-    all.map(move |(at, finding)| Case { round, at, finding })
+    all.filter(|(at, _)| shown.has_finding(round.number, *at))
+        .map(move |(at, finding)| Case {
+            round,
+            at,
+            finding,
+            shown,
+        })
 }
 
 fn header(outcome: &Outcome) -> String {
@@ -195,7 +214,7 @@ fn word(outcome: &Outcome) -> String {
     }
 }
 
-fn verdict(outcome: &Outcome, replay: &str, unread: &[u32]) -> String {
+fn verdict(outcome: &Outcome, written: &Written<'_>) -> String {
     let class = if outcome.is_clean() { "good" } else { "bad" };
     let (ok, failed, unknown) = outcome.operations();
     let strikes = outcome.rounds.iter().flat_map(|it| it.strikes.values());
@@ -213,33 +232,33 @@ fn verdict(outcome: &Outcome, replay: &str, unread: &[u32]) -> String {
         (_, true) => " Every property was proved to hold in every round.</p>",
         _ => "</p>",
     };
-    out += &properties(outcome);
+    out += &properties(outcome, &written.shown);
     out += &facts(outcome, (ok, failed, unknown));
     out += &format!(
         "<p class=\"replay\">Repeat it:</p><pre tabindex=\"0\" aria-label=\"Command that repeats the run\">{}</pre>",
-        short(replay, WORDS_MAX)
+        short(written.replay, WORDS_MAX)
     );
+    let unread = &written.unread;
     if !unread.is_empty() {
-        let named: Vec<String> = unread.iter().take(NAMED_MAX).map(|it| link(*it)).collect();
         out += &format!(
             "<p><b>{} could not be read</b>, so figures lack {}.</p>",
             match unread.len() {
                 1 => "The history of a round".to_owned(),
                 many => format!("The histories of {many} rounds"),
             },
-            named.join(", ")
+            named(unread.iter().copied(), &written.shown),
         );
     }
     out + &not_done(outcome) + "</section>"
 }
 
 /// What is wrong, by property.
-fn properties(outcome: &Outcome) -> String {
-    let mut by_property: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
+fn properties(outcome: &Outcome, shown: &Shown) -> String {
+    let mut by_property: BTreeMap<(&str, bool), BTreeSet<u32>> = BTreeMap::new();
     for round in &outcome.rounds {
         for finding in &round.findings {
-            let rounds = by_property.entry(&finding.property).or_default();
-            rounds.insert(round.number);
+            let kind = (finding.property.as_str(), is_undecided(finding));
+            by_property.entry(kind).or_default().insert(round.number);
         }
     }
     if by_property.is_empty() {
@@ -248,24 +267,25 @@ fn properties(outcome: &Outcome) -> String {
     let items: Vec<String> = by_property
         .iter()
         .take(4 * NAMED_MAX)
-        .map(|(property, rounds)| {
-            let named: Vec<String> = rounds.iter().take(NAMED_MAX).map(|it| link(*it)).collect();
-            let more = match rounds.len().saturating_sub(NAMED_MAX) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            format!(
-                "<li><b>{}</b> in {}{more}</li>",
-                short(property, 80),
-                named.join(", ")
-            )
+        .map(|((property, undecided), rounds)| {
+            let named = named(rounds.iter().copied(), shown);
+            let how = if *undecided { " undecided" } else { "" };
+            format!("<li><b>{}</b>{how} in {named}</li>", short(property, 80))
         })
         .collect();
     format!("<ul class=\"wrong\">{}</ul>", items.concat())
 }
 
-fn link(round: u32) -> String {
-    format!("<a href=\"#round-{round}\">round {round}</a>")
+/// Rounds by number, the first ones if there are many.
+fn named(rounds: impl ExactSizeIterator<Item = u32>, shown: &Shown) -> String {
+    let more = match rounds.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let links = rounds
+        .take(NAMED_MAX)
+        .map(|it| shown.round(it, &format!("round {it}")));
+    links.collect::<Vec<String>>().join(", ") + &more
 }
 
 fn facts(outcome: &Outcome, (ok, failed, unknown): (u64, u64, u64)) -> String {

@@ -3,16 +3,18 @@
 use std::collections::BTreeSet;
 
 use super::chart::{self, Scene};
-use super::escape::{short, text};
+use super::escape::{cut, short, text};
 use super::faults::Faults;
 use super::figures::{self, Tally};
-use super::findings::Case;
+use super::shown::Shown;
 use super::words;
 use crate::history::History;
 use crate::run::Round;
 
 /// Episodes of faults that are listed, at most.
 const EPISODES_MAX: usize = 40;
+/// Findings that the line of a round leads to, at most.
+const FINDINGS_MAX: usize = 20;
 /// Characters of a reason or of a list of regions, at most.
 const WORDS_MAX: usize = 160;
 
@@ -28,8 +30,14 @@ pub(super) fn whole(round: &Round, inner: &str) -> String {
 }
 
 /// What is behind the line of a round whose history is there.
-pub(super) fn inside(round: &Round, history: &History, faults: &Faults, tally: &Tally) -> String {
-    let mut out = findings(round);
+pub(super) fn inside(
+    round: &Round,
+    shown: &Shown,
+    history: &History,
+    faults: &Faults,
+    tally: &Tally,
+) -> String {
+    let mut out = findings(round, shown);
     out += &held(round);
     out += &strikes(round);
     out += &charts(round, history, faults);
@@ -41,11 +49,11 @@ pub(super) fn inside(round: &Round, history: &History, faults: &Faults, tally: &
 }
 
 /// The same when there is no history, or no room; `why` says so.
-pub(super) fn without(round: &Round, why: &str) -> String {
+pub(super) fn without(round: &Round, shown: &Shown, why: &str) -> String {
     let file = text(&round.history_name());
     format!(
         "{}{}<p class=\"note\">{} See <a href=\"{file}\">{file}</a>.</p>",
-        findings(round),
+        findings(round, shown),
         held(round),
         short(why, 4 * WORDS_MAX),
     )
@@ -75,20 +83,21 @@ fn line(round: &Round) -> String {
     )
 }
 
-fn findings(round: &Round) -> String {
+fn findings(round: &Round, shown: &Shown) -> String {
     let links: Vec<String> = round
         .findings
         .iter()
         .enumerate()
-        .map(|(at, finding)| {
-            let case = Case { round, at, finding };
-            let name = short(&finding.property, 80);
-            format!("<a href=\"#{}\">{name}</a>", case.id())
-        })
+        .take(FINDINGS_MAX)
+        .map(|(at, finding)| shown.finding(round.number, at, &cut(&finding.property, 80)))
         .collect();
+    let more = match round.findings.len().saturating_sub(FINDINGS_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
     match links.is_empty() {
         true => String::new(),
-        false => format!("<p><b>Wrong:</b> {}</p>", links.join(", ")),
+        false => format!("<p><b>Wrong:</b> {}{more}</p>", links.join(", ")),
     }
 }
 
@@ -181,7 +190,7 @@ fn episodes(faults: &Faults) -> String {
         _ => "Times of faults, until all regions were whole again".to_owned(),
     };
     let head = ["From", "until", "faults", "isolated", "impaired"];
-    figures::table(&caption, &head, &rows)
+    figures::table("words", &caption, &head, &rows)
 }
 
 /// The faults of a round, as its history has them.

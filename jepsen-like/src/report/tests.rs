@@ -111,10 +111,13 @@ fn escapes(content: &str) -> Result<(), String> {
 
 /// The links within a page lead somewhere.
 fn links_lead_somewhere(page: &str) {
-    for link in page.split("href=\"#").skip(1) {
-        let target = link.split('"').next().unwrap();
-        assert!(page.contains(&format!("id=\"{target}\"")), "#{target}");
-    }
+    let after = |mark: &str| -> BTreeSet<&str> {
+        let parts = page.split(mark).skip(1);
+        parts.map(|it| it.split('"').next().unwrap()).collect()
+    };
+    let (links, ids) = (after("href=\"#"), after(" id=\""));
+    let lost: Vec<&&str> = links.difference(&ids).collect();
+    assert_eq!(lost, [&""; 0]);
 }
 
 fn outcome(rounds: Vec<Round>) -> Outcome {
@@ -178,13 +181,14 @@ fn faults(nemeses: &[Nemesis], until: Duration, random: &mut Random) -> Vec<Reco
         let kind = planned.of.name();
         let at_ns = planned.at.as_nanos() as u64;
         let (isolated, impaired) = (of(Standing::Isolated), of(Standing::Impaired));
-        let mut line = fault(at_ns, Some(&kind), phase, &isolated, &impaired);
-        if let Some(Datum::Json(value)) = &mut line.value {
-            value["regions"]["majority"] = json!(of(Standing::Majority));
-        }
-        lines.push(line);
+        lines.push(fault(at_ns, Some(&kind), phase, &isolated, &impaired));
     }
     lines.push(fault(until.as_nanos() as u64, None, "end", &[], &[]));
+    for line in &mut lines {
+        if let Some(Datum::Json(value)) = &mut line.value {
+            value["regions"]["majority"] = json!(REGIONS);
+        }
+    }
     lines
 }
 
@@ -194,45 +198,52 @@ fn history(nemeses: &[Nemesis], seconds: u64, operations: usize, seed: u64) -> H
     let mut records = faults(nemeses, Duration::from_secs(seconds), &mut random);
     let cut = faults::Faults::of(&records, &BTreeSet::new(), seconds * 1_000_000_000);
     let each = seconds * 1_000_000_000 * 6 / operations as u64;
-    for process in 0..6_u64 {
-        let mut now = random.below(each.max(1));
-        for made in 0..operations / 6 {
-            let level = [Level::Eventual, Level::Session, Level::Strong][random.below(3) as usize];
-            let op = [Op::Put, Op::Get, Op::Get, Op::Cas][random.below(4) as usize];
-            let mut us = 150 + random.below(300) * random.below(9);
-            let mut record = operation(process, op, level, now, now);
-            record.key = Some(format!("registers/r0-k{}", made / 60));
-            record.region = Some(REGIONS[process as usize % 3].to_owned());
-            record.session = Some(format!("s{process}"));
-            record.etag = Some(format!("{:016x}", made * 7 + process as usize));
-            record.value = Some(Datum::Text(format!("v{made}")));
-            let mut hit = cut
-                .regions
-                .iter()
-                .filter(|it| Some(&it.0) == record.region.as_ref());
-            let hit = hit.any(|it| it.1.iter().any(|it| it.begin_ns <= now && now < it.end_ns));
-            if level == Level::Strong {
-                us = us * 5 + 80_000 + random.below(60_000);
-            }
-            if hit && level != Level::Eventual {
-                us += 500_000 + random.below(1_500_000);
-                record.status = [Status::Info, Status::Fail][usize::from(random.chance(600))];
-            }
-            record.complete_ns = Some(now + us * 1000);
-            records.push(record);
-            now += (us * 1000).max(each) + random.below(each / 2 + 1);
+    let end_ns = seconds * 1_000_000_000;
+    for made in 0..operations {
+        let process = made as u64 % 6;
+        let now = made as u64 / 6 * each + random.below(each / 3 + 1);
+        let level = [Level::Eventual, Level::Session, Level::Strong][random.below(3) as usize];
+        let op = [Op::Put, Op::Get, Op::Get, Op::Delete][random.below(4) as usize];
+        let mut us = 150 + random.below(300) * random.below(9);
+        let mut record = operation(process, op, level, now, now);
+        record.key = Some(format!("registers/r0-k{}", made / 90));
+        record.region = Some(REGIONS[process as usize % 3].to_owned());
+        record.session = Some(format!("s{process}"));
+        record.etag = Some(format!("{made:016x}"));
+        let text = Some(Datum::Text(format!("v{made}")));
+        record.value = text.filter(|_| op != Op::Delete);
+        let mut hit = cut
+            .regions
+            .iter()
+            .filter(|it| Some(&it.0) == record.region.as_ref());
+        let hit = hit.any(|it| it.1.iter().any(|it| it.begin_ns <= now && now < it.end_ns));
+        if level == Level::Strong {
+            us = (us * 5 + random.below(60_000)).min(each / 1_500);
         }
+        if hit && level != Level::Eventual {
+            us = each / 1_200;
+            record.status = [Status::Info, Status::Fail][usize::from(random.chance(600))];
+        }
+        record.complete_ns = Some((now + us * 1000).min(end_ns));
+        records.push(record);
     }
     for (node, region) in REGIONS.iter().enumerate() {
-        let mut record = Record::event(2_000_001, Op::Usage, seconds * 1_000_000_000 + 5);
+        let mut record = Record::event(2_000_001, Op::Usage, end_ns + 5);
         record.node = Some(format!("{region}-1"));
         record.value = Some(Datum::Json(
             json!({"memory": 90_000_000 + node * 3_000_000, "disk": 14_000_000, "files": 61}),
         ));
         records.push(record);
+        for key in 0..=operations / 90 {
+            let mut record = Record::event(1_000_000, Op::Final, end_ns + 2_000_000_000);
+            record.complete_ns = Some(end_ns + 2_000_400_000 + key as u64);
+            record.status = Status::Ok;
+            record.region = Some((*region).to_owned());
+            record.key = Some(format!("registers/r0-k{key}"));
+            records.push(record);
+        }
     }
     records.sort_by_key(|record| record.invoke_ns);
-    records.retain(|it| it.op != Op::Get || it.invoke_ns < seconds * 1_000_000_000);
     History { records }
 }
 
@@ -308,17 +319,42 @@ fn sample(operations_each: usize) -> (Outcome, BTreeMap<u32, History>) {
     let lines = |number: u32, wanted: usize| -> Vec<usize> {
         let records = &histories[&number].records;
         let found = records.iter().enumerate().filter(|(_, it)| {
-            it.key.as_deref() == Some("registers/r0-k1") && it.level != Some(Level::Session)
+            it.key.as_deref() == Some("registers/r0-k7") && it.level != Some(Level::Session)
         });
         found.map(|it| it.0 + 1).take(wanted).collect()
     };
+    rounds[3].held.retain(|it| it != "linearizable");
     rounds[3].findings = vec![
         finding("linearizable", &lines(3, 9)),
         finding("settles", &[]),
+        Finding {
+            explanation: "undecided, which counts as wrong: 500 states".to_owned(),
+            ..finding("convergence", &[])
+        },
     ];
     rounds[3].settled_ms = None;
-    rounds[17].findings = vec![finding("durability", &lines(17, 3))];
+    rounds[2].findings = vec![finding(
+        "durability",
+        &acknowledged_and_gone(&histories[&2]),
+    )];
     (outcome(rounds), histories)
+}
+
+/// A write that was acknowledged, others of every status around it, and what regions show at the end.
+fn acknowledged_and_gone(history: &History) -> Vec<usize> {
+    let all = || {
+        let all = history.records.iter().enumerate();
+        all.filter(|(_, it)| it.key.as_deref() == Some("registers/r0-k8"))
+    };
+    let statuses = [Status::Ok, Status::Fail, Status::Info].into_iter();
+    let of = |status: Status| all().filter(move |it| it.1.status == status && it.1.op == Op::Put);
+    let mut lines: Vec<usize> = statuses
+        .flat_map(|it| of(it).take(2))
+        .map(|it| it.0 + 1)
+        .collect();
+    lines.extend(all().filter(|it| it.1.op == Op::Final).map(|it| it.0 + 1));
+    lines.sort_unstable();
+    lines
 }
 
 #[test]
@@ -331,8 +367,9 @@ fn a_large_run_stays_within_its_bound_and_shows_all_that_is_wrong() {
     let page = page(&outcome, &gaps, &read);
     assert!(page.len() < BYTES_MAX, "{} bytes", page.len());
     assert!(page.contains("2 of 40 rounds are not clean"));
-    assert_eq!(page.matches("class=\"finding\"").count(), 3);
-    for id in ["finding-3-0", "finding-3-1", "finding-17-0", "round-39"] {
+    assert_eq!(page.matches("class=\"finding\"").count(), 4);
+    assert!(page.contains("<b>convergence</b> undecided in <a href=\"#round-3\">"));
+    for id in ["finding-3-0", "finding-3-1", "finding-2-0", "round-39"] {
         assert!(page.contains(&format!("id=\"{id}\"")), "{id}");
     }
     assert!(page.contains("linearizable: &lt;seen&gt; &amp; promised"));
@@ -452,14 +489,14 @@ fn a_history_that_can_not_be_had_is_named_and_the_rest_is_there() {
 
 #[test]
 fn however_much_is_wrong_the_page_stays_within_its_bound() {
-    let large = "<".repeat(20_000);
-    let mut history = history(&[Nemesis::Flapping], 60, 300, 5);
+    let large = "<".repeat(5_000);
+    let mut history = history(&[Nemesis::Flapping], 6, 120, 5);
     for record in &mut history.records {
         record.key = Some(large.clone());
     }
     let lines: Vec<usize> = (1..=history.records.len()).collect();
     let mut rounds = Vec::new();
-    for number in 0..600 {
+    for number in 0..400 {
         let mut bad = round(number, &[Nemesis::Flapping]);
         bad.findings = vec![finding("linearizable", &lines)];
         bad.findings[0].explanation.clone_from(&large);
@@ -468,8 +505,8 @@ fn however_much_is_wrong_the_page_stays_within_its_bound() {
     let page = page(&outcome(rounds), &[], &|_| Ok(history.clone()));
     assert!(page.len() < BYTES_MAX, "{} bytes", page.len());
     assert!(page.contains(page::NO_ROOM));
-    assert!(page.contains("600 of 600 rounds are not clean"));
-    assert!(page.contains("300 more: see"));
+    assert!(page.contains("400 of 400 rounds are not clean"));
+    assert!(page.contains("100 more: see") && page.contains("250 more: see"));
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub(super) fn draw(id: &str, operations: &[(usize, &Record)], faults: &Faults) -
     let description = "A lane per process, a bar from the request to the reply, in the order of time but not to \
                        scale. The same operations follow as text.";
     svg(
-        id,
+        ("wide", id),
         (WIDTH, height),
         (&title, description),
         &(behind + &inner),
@@ -111,10 +111,11 @@ impl Scale {
         before.1 + (next.1 - before.1) * part
     }
 
-    /// Times of the moments that have room for one.
+    /// Times of the moments that have room for one: the first in the round, all others since the first.
     fn ticks(&self, y: f64) -> String {
         let mut out = String::new();
         let mut free = LEFT - 40.0;
+        let first = self.places.first().map_or(0, |it| it.0);
         for (moment, x) in &self.places {
             if *x < free {
                 continue;
@@ -124,12 +125,15 @@ impl Scale {
                 x if x > WIDTH - TICK / 2.0 => "end",
                 _ => "middle",
             };
+            let shown = match *moment - first {
+                0 => words::moment(first),
+                later => format!("+{}", words::nanos(later)),
+            };
             out += &format!(
-                "<path class=\"rule\" d=\"M{x} {}V{}\"/><text class=\"tick {anchor}\" x=\"{x}\" y=\"{}\">{}</text>",
+                "<path class=\"rule\" d=\"M{x} {}V{}\"/><text class=\"tick {anchor}\" x=\"{x}\" y=\"{}\">{shown}</text>",
                 number(TOP),
                 number(y + 4.0),
                 number(y + 18.0),
-                words::moment(*moment),
                 x = number(*x),
             );
         }
@@ -313,7 +317,9 @@ fn label(record: &Record, with_key: bool) -> String {
 
 fn value(record: &Record) -> String {
     match &record.value {
-        None if record.op == Op::Get && record.status == Status::Ok => "nothing".to_owned(),
+        None if matches!(record.op, Op::Get | Op::Final) && record.status == Status::Ok => {
+            "nothing".to_owned()
+        }
         None => String::new(),
         Some(Datum::Integer(number)) => number.to_string(),
         Some(Datum::Text(it)) => format!("\"{}\"", cut(it, 16)),

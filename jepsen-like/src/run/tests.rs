@@ -320,6 +320,12 @@ fn a_good_target_is_clean_and_leaves_its_history() {
     let verdict = fs::read(folder.path().join("verdict.json")).unwrap();
     let verdict: Outcome = serde_json::from_slice(&verdict).unwrap();
     assert_eq!(verdict.rounds.len(), 1);
+    let histories = crate::report::in_folder(folder.path());
+    let report = crate::report::render(&outcome, "again", &[], &histories);
+    assert!(
+        report.contains("class=\"full isolated\""),
+        "faults are shaded"
+    );
     assert_eq!(verdict.probes["starts"], 1);
 }
 
