@@ -1,8 +1,8 @@
 //! Hosts in network namespaces behind a WAN that the harness emulates packet by packet.
 //!
 //! Every node is a host: a network namespace of its own with one interface, `wan0`, which is a TUN device. The other
-//! end of all these devices is a thread of the harness ([`router`]), which decides for each packet and each direction
-//! what becomes of it ([`engine`]). The processes speak real TCP, so the emulation shows what a proxy of streams can
+//! end of all these devices is a thread of the harness (`wan/router.rs`), which decides for each packet and each direction
+//! what becomes of it (`wan/engine.rs`). The processes speak real TCP, so the emulation shows what a proxy of streams can
 //! not: retransmission, packets that overtake each other, handshakes that cost a round trip, lost and doubled packets.
 //! The harness is a host too, in the namespace it was started in, without delay and never cut off.
 //!
@@ -67,7 +67,7 @@ pub struct Host {
 
 impl Host {
     /// A command that runs a program on this host. The process that is spawned becomes the program: its id is the
-    /// program's. It sees the mounts of the harness, those made later too.
+    /// program's. It has a mount namespace of its own, with what the harness has mounted when it is spawned.
     #[must_use]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");

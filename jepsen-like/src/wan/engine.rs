@@ -24,7 +24,7 @@ pub const IN_FLIGHT_MAX: usize = 128 << 20;
 /// Connections that a half-open direction remembers; of more than these the packets are lost only while it lasts.
 pub const BROKEN_FLOWS_MAX: usize = 1 << 16;
 
-/// What the WAN counts since its start, in packets.
+/// What the WAN counts since its start: packets, if nothing else is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WanCounters {
     /// Taken from a host.
@@ -43,6 +43,11 @@ pub struct WanCounters {
     pub foreign: u64,
     /// Not taken by the host that they were for.
     pub refused: u64,
+    /// How much later than they should the delivered packets were handed out, all together. The machine was too busy
+    /// if this is more than some hundred microseconds a packet.
+    pub late: Duration,
+    /// The same of the latest one.
+    pub latest: Duration,
 }
 
 /// All directions between all hosts.
@@ -150,7 +155,7 @@ impl Engine {
         let WireState {
             loss, duplication, ..
         } = self.links[at].state;
-        if self.random.chance(loss) {
+        if loss > 0 && self.random.chance(loss) {
             self.counters.lost += 1;
             return;
         }
@@ -168,7 +173,10 @@ impl Engine {
             match event.what {
                 What::Deliver(to, packet) => {
                     self.in_flight -= packet.len();
+                    let late = now.saturating_duration_since(event.at);
                     self.counters.delivered += 1;
+                    self.counters.late += late;
+                    self.counters.latest = self.counters.latest.max(late);
                     return Some((to, packet));
                 }
                 What::Carried(at) => self.carried(at, event.at),

@@ -52,8 +52,9 @@ impl Namespaces {
     /// What `ip` says.
     pub(super) fn add(&mut self) -> anyhow::Result<String> {
         let name = format!("{}-{}", self.prefix, self.names.len());
-        ip(&["netns", "add", &name], "")?;
+        // First remembered: an `ip` that fails may have made half of it.
         self.names.push(name.clone());
+        ip(&["netns", "add", &name], "")?;
         Ok(name)
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
@@ -102,6 +103,7 @@ impl Shared {
     }
 
     fn run(&self, devices: &[SyncDevice]) {
+        be_on_time();
         let Err(error) = self.route(devices) else {
             return;
         };
@@ -174,4 +176,21 @@ impl Shared {
             }
         }
     }
+}
+
+/// Asks the kernel to run this thread before all ordinary ones: a WAN must not be late because the processes at its
+/// ends keep the machine busy. Where that is refused it is later under load ([`super::WanCounters`] tell how much),
+/// and nothing worse, so nobody is told.
+fn be_on_time() {
+    let Ok(task) = std::fs::read_link("/proc/thread-self") else {
+        return;
+    };
+    let thread = task.file_name().unwrap_or_default();
+    let _ = Command::new("chrt")
+        .args(["--rr", "--pid", "1"])
+        .arg(thread)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
 }

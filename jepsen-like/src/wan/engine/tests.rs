@@ -228,6 +228,19 @@ fn a_half_open_direction_breaks_what_it_took_a_packet_of_for_ever() {
 }
 
 #[test]
+fn it_counts_how_late_it_is_asked() {
+    let mut bench = Bench::new(WireState::delayed(5 * MS));
+    bench.send(0, 1, 1, Duration::ZERO);
+    bench.send(0, 1, 2, 2 * MS);
+    assert!(bench.engine.due(bench.start + 4 * MS).is_none());
+    for _ in 0..2 {
+        assert!(bench.engine.due(bench.start + 8 * MS).is_some());
+    }
+    let WanCounters { late, latest, .. } = bench.engine.counters;
+    assert_eq!((late, latest), (4 * MS, 3 * MS));
+}
+
+#[test]
 fn what_is_for_nobody_is_counted_and_dropped() {
     let mut bench = Bench::new(WireState::default());
     let start = bench.start;
