@@ -242,7 +242,9 @@ impl Totals {
                 Note::ALL.iter().map(|n| (n.name(), count(n))).collect();
             print_probes(|name| by_name.get(name).copied().unwrap_or(0));
         } else {
-            let named = Note::ALL.iter().map(|n| format!("{} {}", n.name(), count(n)));
+            let named = Note::ALL
+                .iter()
+                .map(|n| format!("{} {}", n.name(), count(n)));
             println!("paths: {}", named.collect::<Vec<_>>().join(", "));
         }
         println!(

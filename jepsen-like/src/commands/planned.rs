@@ -61,7 +61,9 @@ pub fn planned(runs: &PlannedRuns, history: Option<File>) -> anyhow::Result<bool
     let mut kept: Option<Run> = None;
     for (place, (scenario, run)) in (0..).zip(sim::in_order(count, make)) {
         totals.add(&run);
-        let failed_before = kept.as_ref().is_some_and(|kept| !kept.violations.is_empty());
+        let failed_before = kept
+            .as_ref()
+            .is_some_and(|kept| !kept.violations.is_empty());
         if count == 1 {
             describe(&scenario, &run);
         }
@@ -175,7 +177,9 @@ pub(super) fn shrink_and_print(
         return Ok(None);
     };
     let Some(shrunk) = shrink::shrink(scenario, property, shrink::RUNS_MAX, run_one) else {
-        println!("  not shrunk: a second run did not violate {property}; please report it as a bug");
+        println!(
+            "  not shrunk: a second run did not violate {property}; please report it as a bug"
+        );
         return Ok(None);
     };
     let Shrunk {

@@ -31,7 +31,11 @@ fn a_cell_is_green_when_everything_held_and_not_applicable_with_a_reason() {
     assert!(matrix.cells[0].operations[0] > 10);
     let matrix = small("contended mixed membership", 1);
     assert_eq!(matrix.count('/'), 1);
-    assert!(matrix.table().contains("membership           1 n/a (issue 5)"));
+    assert!(
+        matrix
+            .table()
+            .contains("membership           1 n/a (issue 5)")
+    );
 }
 
 #[test]

@@ -232,7 +232,10 @@ mod tests {
         }
         assert!(arrivals(Wire::Delay(500)).iter().all(|it| it[0] > 500_000));
         let jitter = arrivals(Wire::Jitter(400));
-        assert!(jitter.windows(2).any(|it| it[0] > it[1]), "nothing overtakes");
+        assert!(
+            jitter.windows(2).any(|it| it[0] > it[1]),
+            "nothing overtakes"
+        );
         let count = |wire| arrivals(wire).iter().map(Vec::len).sum::<usize>();
         assert!((40..90).contains(&count(Wire::Loss(300))));
         assert!((120..190).contains(&count(Wire::Duplication(500))));
