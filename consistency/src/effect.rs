@@ -85,11 +85,23 @@ pub enum Note {
     VotesAgain,
     /// A node that lost data holds again what its peers hold.
     Refilled,
+    /// A broken stream to a peer stands again.
+    StreamResumed,
+    /// Several strong operations went out under one ballot.
+    OperationsShared,
+    /// Own entries went to a replica of the region again, because it had not acknowledged them.
+    PushedAgain,
+    /// New entries go to a fresh origin.
+    OriginRenewed,
+    /// An open strong operation was refused because no quorum was reachable any more.
+    QuorumLost,
+    /// The outcome of a request was not remembered.
+    OutcomeUnknown,
 }
 
 impl Note {
     /// All of them.
-    pub const ALL: [Note; 17] = [
+    pub const ALL: [Note; 23] = [
         Note::ReadHelped,
         Note::Absorbed,
         Note::Nacked,
@@ -107,6 +119,12 @@ impl Note {
         Note::Merged,
         Note::VotesAgain,
         Note::Refilled,
+        Note::StreamResumed,
+        Note::OperationsShared,
+        Note::PushedAgain,
+        Note::OriginRenewed,
+        Note::QuorumLost,
+        Note::OutcomeUnknown,
     ];
 
     /// The name used in metrics and probes.
@@ -129,6 +147,12 @@ impl Note {
             Note::Merged => "merged",
             Note::VotesAgain => "votes_again",
             Note::Refilled => "refilled",
+            Note::StreamResumed => "stream_resumed",
+            Note::OperationsShared => "operations_shared",
+            Note::PushedAgain => "pushed_again",
+            Note::OriginRenewed => "origin_renewed",
+            Note::QuorumLost => "quorum_lost",
+            Note::OutcomeUnknown => "outcome_unknown",
         }
     }
 }

@@ -167,6 +167,9 @@ enum Command {
         /// Only mutants whose name contains this.
         #[arg(long)]
         only: Option<String>,
+        /// Write the table here: every rule, who noticed it, and after how many runs.
+        #[arg(long)]
+        json: Option<PathBuf>,
     },
 }
 
@@ -181,6 +184,10 @@ fn main() -> ExitCode {
     }
 }
 
+fn create(path: PathBuf) -> anyhow::Result<File> {
+    File::create(&path).with_context(|| format!("cannot write {}", path.display()))
+}
+
 fn run(args: Args) -> anyhow::Result<bool> {
     match args.command {
         Command::Sim {
@@ -192,9 +199,6 @@ fn run(args: Args) -> anyhow::Result<bool> {
             mutant,
             planned,
         } => {
-            let create = |path: PathBuf| {
-                File::create(&path).with_context(|| format!("cannot write {}", path.display()))
-            };
             let file = history.map(create).transpose()?;
             let seeds = Seeds {
                 first: seed.unwrap_or(1),
@@ -227,6 +231,9 @@ fn run(args: Args) -> anyhow::Result<bool> {
         Command::Export { file, edn, key } => commands::export(&file, &edn, key.as_deref()),
         Command::Model { schedules, seed } => Ok(commands::model(schedules, seed)),
         #[cfg(feature = "mutants")]
-        Command::Mutants { budget, only } => commands::mutants::mutants(budget, only.as_deref()),
+        Command::Mutants { budget, only, json } => {
+            let json = json.map(create).transpose()?;
+            commands::mutants::mutants(budget, only.as_deref(), json)
+        }
     }
 }

@@ -18,6 +18,7 @@ use crate::sim::scenario::{Choice, Scenario, named};
 use crate::sim::{self, Run};
 use crate::workload::{Levels, Workload};
 
+mod directed;
 #[cfg(test)]
 mod tests;
 
@@ -120,6 +121,15 @@ pub struct Cell {
     pub faults: usize,
 }
 
+/// A run beside the cells.
+#[derive(Debug, Serialize)]
+pub struct Directed {
+    /// What it is.
+    pub name: String,
+    /// What it violated: property and explanation.
+    pub violations: Vec<(String, String)>,
+}
+
 /// The whole matrix.
 #[derive(Debug, Serialize)]
 pub struct Matrix {
@@ -129,6 +139,8 @@ pub struct Matrix {
     pub load_ms: u64,
     /// The cells, row by row.
     pub cells: Vec<Cell>,
+    /// Runs beside the cells, for paths that no cell can lead to.
+    pub directed: Vec<Directed>,
     /// How often each rare path of the core was taken, by name.
     pub probes: BTreeMap<&'static str, u64>,
     /// Virtual time that passed in all runs, seconds.
@@ -174,6 +186,7 @@ pub fn run(
         seed: options.seed,
         load_ms: options.load_ms,
         cells: Vec::new(),
+        directed: Vec::new(),
         probes: Note::ALL.iter().map(|note| (note.name(), 0)).collect(),
         virtual_seconds: 0.0,
         seconds: 0.0,
@@ -188,10 +201,7 @@ pub fn run(
         }
     };
     for (place, (scenario, run)) in todo.iter().zip(sim::in_order(todo.len() as u64, make)) {
-        matrix.virtual_seconds += run.virtual_us as f64 / 1e6;
-        for (note, count) in &run.notes {
-            *matrix.probes.entry(note.name()).or_default() += count;
-        }
+        matrix.count_run(&run);
         let cell = Cell::judged(*place, &scenario, &run);
         if matches!(cell.state, State::Red { .. }) {
             red(place, &scenario, &run);
@@ -202,6 +212,9 @@ pub fn run(
         }
     }
     matrix.cells = cells.into_values().collect();
+    if options.only.is_none() && matrix.count('-') == 0 {
+        matrix.run_directed();
+    }
     matrix.seconds = begun.elapsed().as_secs_f64();
     matrix
 }
@@ -261,6 +274,30 @@ impl Cell {
 }
 
 impl Matrix {
+    fn count_run(&mut self, run: &Run) {
+        self.virtual_seconds += run.virtual_us as f64 / 1e6;
+        for (note, count) in &run.notes {
+            *self.probes.entry(note.name()).or_default() += count;
+        }
+    }
+
+    fn run_directed(&mut self) {
+        let make = |place: u64| directed::run(place);
+        for (name, run) in sim::in_order(directed::COUNT, make) {
+            self.count_run(&run);
+            self.directed.push(Directed {
+                name,
+                violations: run.violations,
+            });
+        }
+    }
+
+    /// Whether nothing was violated, in a cell or beside them.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.count('R') == 0 && self.directed.iter().all(|it| it.violations.is_empty())
+    }
+
     /// How many cells have this sign.
     #[must_use]
     pub fn count(&self, sign: char) -> usize {

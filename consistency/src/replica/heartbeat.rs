@@ -161,6 +161,9 @@ impl Replica {
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
+        if peer.heard_at.is_some() && !peer.up {
+            turn.note(Note::StreamResumed);
+        }
         peer.up = true;
         peer.heard_at = Some(now);
         peer.answered_at = Some(now);

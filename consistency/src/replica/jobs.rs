@@ -9,7 +9,7 @@ use crate::request::{Applied, Reason, Refusal, Reply, Request};
 use super::local::shard_of;
 use super::turn::Turn;
 use super::{Replica, Timer};
-use crate::effect::Effect;
+use crate::effect::{Effect, Note};
 use crate::message::Message;
 use crate::version::Dot;
 
@@ -88,6 +88,9 @@ impl Replica {
         let Some(job) = self.close_job(id) else {
             return;
         };
+        if matches!(&result, Err(refusal) if refusal.reason == Reason::UnknownOutcome) {
+            turn.note(Note::OutcomeUnknown);
+        }
         match job.asker {
             Asker::Settle => {}
             Asker::Client(op) => {

@@ -197,6 +197,7 @@ impl Replica {
         let overdue = |p: &Pushed| turn.now.monotonic >= p.waits_since + patience;
         if held.pushed.get(&(origin, node)).is_some_and(overdue) {
             held.pushed.remove(&(origin, node));
+            turn.note(Note::PushedAgain);
         }
         self.push_to(turn, shard, origin, node);
     }

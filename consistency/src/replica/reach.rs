@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::effect::Note;
 use crate::key::{NodeId, Row, ShardId};
 use crate::limits::{ATTEMPT_MS_MIN, ATTEMPT_ROUND_TRIPS};
 use crate::quorum::majority;
@@ -109,6 +110,7 @@ impl Replica {
             let Some(job) = self.jobs.get(&id) else {
                 continue;
             };
+            turn.note(Note::QuorumLost);
             let shard = local::shard_of(&job.request.command);
             let refusal = match (self.may_be_applied(id), self.voters_reachable(now, shard)) {
                 (true, _) => Refusal::maybe_applied(Reason::QuorumUnreachable, UNREACHABLE_BEGUN),

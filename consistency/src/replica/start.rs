@@ -261,7 +261,10 @@ impl Replica {
         }
         let incarnation = match self.origins.is_empty() {
             true => self.me.incarnation,
-            false => (self.random.next() as u32).max(1),
+            false => {
+                turn.note(Note::OriginRenewed);
+                (self.random.next() as u32).max(1)
+            }
         };
         let origin = Origin {
             node: self.me.node,

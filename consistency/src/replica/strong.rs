@@ -372,6 +372,9 @@ impl Replica {
         if base.value.recalls_any(&group.operations) {
             turn.note(Note::RequestRecalled);
         }
+        if group.operations.len() > 1 {
+            turn.note(Note::OperationsShared);
+        }
         let absorbed = base.absorbed;
         let (value, mut outcomes) = base.propose(&group.operations, place);
         let jobs = group.jobs.clone();

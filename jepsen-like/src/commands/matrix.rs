@@ -75,11 +75,16 @@ pub fn matrix(options: &MatrixOptions) -> anyhow::Result<bool> {
         matrix.seconds,
         matrix.virtual_seconds / matrix.seconds.max(1e-9),
     );
+    for directed in &matrix.directed {
+        for (property, explanation) in &directed.violations {
+            println!("RED {}: {property}: {explanation}", directed.name);
+        }
+    }
     super::print_probes(|name| matrix.probes.get(name).copied().unwrap_or(0));
     if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(&matrix)?;
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let whole = options.only.is_none() && matrix.count('-') == 0;
-    Ok(matrix.count('R') == 0 && (!whole || matrix.never_hit().is_empty()))
+    Ok(matrix.is_clean() && (!whole || matrix.never_hit().is_empty()))
 }

@@ -1,9 +1,12 @@
 //! `hansa-jepsen mutants`: breaks one rule after the other, and reports who noticed.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::time::Instant;
 
 use anyhow::bail;
 use hansa_consistency::rules::Mutant;
+use serde::Serialize;
 
 use super::invocation;
 use crate::model;
@@ -30,12 +33,80 @@ fn names(candidates: &[Candidate]) -> String {
     names.join(", ")
 }
 
+/// Who looked for a broken rule, and what came of it.
+#[derive(Clone, Debug, Serialize)]
+struct Verdict {
+    /// Whether it was noticed.
+    caught: bool,
+    /// Runs or schedules until then; all that were allowed when it was not noticed.
+    runs: u64,
+    /// The checker that noticed; of the register model what went wrong.
+    checker: Option<String>,
+    /// What else the same run violated.
+    also: Vec<String>,
+    /// The seed of that run.
+    seed: Option<u64>,
+    /// How long it took, seconds.
+    seconds: f64,
+}
+
+/// A row of the table: a broken rule and who noticed.
+#[derive(Clone, Debug, Serialize)]
+struct Row {
+    /// The rule.
+    rule: String,
+    /// The register model; `None` where it does not know the rule.
+    model: Option<Verdict>,
+    /// The simulator.
+    simulator: Verdict,
+}
+
+impl Row {
+    fn made(candidate: &Candidate, budget: u64) -> Row {
+        let rule = candidate.name.clone();
+        let known = model::mutants();
+        let modelled = known.iter().find(|(m, _)| format!("{m:?}") == rule);
+        Row {
+            model: modelled.map(|(mutant, _)| ask_model(*mutant, budget)),
+            simulator: ask_simulator(candidate, budget),
+            rule,
+        }
+    }
+
+    fn escaped(&self) -> bool {
+        !self.simulator.caught && !self.model_alone()
+    }
+
+    fn model_alone(&self) -> bool {
+        !self.simulator.caught && self.model.as_ref().is_some_and(|it| it.caught)
+    }
+
+    fn print(&self) {
+        let model = match &self.model {
+            None => "-".to_owned(),
+            Some(it) if it.caught => {
+                let what = it.checker.as_deref().unwrap_or_default();
+                let what: String = what.chars().take(24).collect();
+                format!("schedule {}: {what}", it.runs)
+            }
+            Some(it) => format!("NOT in {} schedules", it.runs),
+        };
+        let it = &self.simulator;
+        let checker = it.checker.as_deref().unwrap_or_default();
+        let simulator = match it.caught {
+            true => format!("run {}, {:.1} s: {checker}", it.runs, it.seconds),
+            false => format!("NOT in {} runs, {:.1} s", it.runs, it.seconds),
+        };
+        println!("{:<34} {model:<44} {simulator}", self.rule);
+    }
+}
+
 /// Breaks one rule after the other and asks the register model, where it knows the rule, and the simulator;
-/// `true` when each was noticed by at least one of them.
+/// `true` when each was noticed by at least one of them. The table is printed, and written to `json`.
 ///
 /// # Errors
-/// When no rule's name contains `only`.
-pub fn mutants(budget: u64, only: Option<&str>) -> anyhow::Result<bool> {
+/// When no rule's name contains `only`, or the table cannot be written.
+pub fn mutants(budget: u64, only: Option<&str>, json: Option<File>) -> anyhow::Result<bool> {
     quiet_panics();
     let mut candidates = Candidate::all();
     let all = names(&candidates);
@@ -46,59 +117,86 @@ pub fn mutants(budget: u64, only: Option<&str>) -> anyhow::Result<bool> {
             only.unwrap_or_default()
         );
     }
-    let known = model::mutants();
     println!("{:<34} {:<44} simulator", "broken rule", "register model");
-    let (mut escaped, mut model_only) = (Vec::new(), Vec::new());
+    let mut rows = Vec::new();
     for candidate in &candidates {
-        let name = candidate.name.as_str();
-        let modelled = known.iter().find(|(m, _)| format!("{m:?}") == name);
-        let by_model = modelled.map(|(mutant, _)| ask_model(*mutant, budget));
-        let begun = Instant::now();
-        let by_simulator = candidate.catch(budget);
-        let seconds = begun.elapsed().as_secs_f64();
-        match (
-            &by_simulator,
-            by_model.as_ref().is_some_and(|(caught, _)| *caught),
-        ) {
-            (None, true) => model_only.push(name),
-            (None, false) => escaped.push(name),
-            (Some(_), _) => {}
-        }
-        let column = by_model.map_or_else(|| "-".to_owned(), |(_, text)| text);
-        match by_simulator {
-            Some(found) => println!(
-                "{name:<34} {column:<44} seed {} in {seconds:.1} s: {}",
-                found.seed, found.by
-            ),
-            None => println!("{name:<34} {column:<44} NOT in {budget} runs, {seconds:.1} s"),
-        }
+        let row = Row::made(candidate, budget);
+        row.print();
+        rows.push(row);
     }
+    if let Some(file) = json {
+        serde_json::to_writer_pretty(file, &rows)?;
+    }
+    print_checkers(&rows);
+    let named = |which: fn(&Row) -> bool| {
+        let names = rows.iter().filter(|row| which(row));
+        names.map(|row| row.rule.as_str()).collect::<Vec<_>>()
+    };
+    let escaped = named(Row::escaped);
     for (what, names) in [
         ("escaped", &escaped),
-        ("noticed by the model only", &model_only),
+        ("noticed by the model only", &named(Row::model_alone)),
     ] {
         if !names.is_empty() {
             println!("{what}: {}", names.join(", "));
         }
     }
-    println!("replay: {} sim --mutant RULE --seed SEED", invocation());
-    println!(
-        "caught {} of {}",
-        candidates.len() - escaped.len(),
-        candidates.len()
-    );
+    println!("replay: {} sim --mutant RULE --seed RUN", invocation());
+    println!("caught {} of {}", rows.len() - escaped.len(), rows.len());
     Ok(escaped.is_empty())
 }
 
-/// Whether the register model notices, and what to print.
-fn ask_model(mutant: Mutant, budget: u64) -> (bool, String) {
-    let schedules = budget * SCHEDULES_PER_RUN;
-    match model::catch(mutant, schedules) {
-        Some(found) => {
-            let what = found.what.lines().next().unwrap_or_default();
-            let what: String = what.chars().take(24).collect();
-            (true, format!("schedule {}: {what}", found.schedules))
+/// Prints how many broken rules each checker of the simulator noticed first, and how many runs that took at most.
+fn print_checkers(rows: &[Row]) {
+    let mut by_checker: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for row in rows {
+        if let Some(checker) = &row.simulator.checker {
+            let (rules, most) = by_checker.entry(checker).or_default();
+            *rules += 1;
+            *most = (*most).max(row.simulator.runs);
         }
-        None => (false, format!("NOT in {schedules} schedules")),
+    }
+    println!("{:<24} rules  runs at most", "noticed first by");
+    for (checker, (rules, most)) in by_checker {
+        println!("{checker:<24} {rules:>5}  {most:>5}");
+    }
+}
+
+fn ask_simulator(candidate: &Candidate, budget: u64) -> Verdict {
+    let begun = Instant::now();
+    let found = candidate.catch(budget);
+    let seconds = begun.elapsed().as_secs_f64();
+    match found {
+        Some(found) => Verdict {
+            caught: true,
+            runs: found.after,
+            checker: Some(found.by),
+            also: found.also,
+            seed: Some(found.seed),
+            seconds,
+        },
+        None => Verdict {
+            caught: false,
+            runs: budget,
+            checker: None,
+            also: Vec::new(),
+            seed: None,
+            seconds,
+        },
+    }
+}
+
+fn ask_model(mutant: Mutant, budget: u64) -> Verdict {
+    let begun = Instant::now();
+    let schedules = budget * SCHEDULES_PER_RUN;
+    let found = model::catch(mutant, schedules);
+    let what = |what: &str| what.lines().next().unwrap_or_default().to_owned();
+    Verdict {
+        caught: found.is_some(),
+        runs: found.as_ref().map_or(schedules, |found| found.schedules),
+        checker: found.map(|found| what(&found.what)),
+        also: Vec::new(),
+        seed: None,
+        seconds: begun.elapsed().as_secs_f64(),
     }
 }

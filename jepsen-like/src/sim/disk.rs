@@ -15,6 +15,9 @@ type Key = (Family, Bytes);
 /// Synced groups whose undoing is remembered, so that a tail can be lost.
 const TAIL_MAX: usize = 64;
 
+/// Records written so lately count as in use.
+const IN_USE_MAX: usize = 8;
+
 #[derive(Debug)]
 struct Group {
     number: u64,
@@ -182,13 +185,28 @@ impl Disk {
         self.crash(0);
     }
 
-    /// Damages the record at this place, counted over all records; `false` when there is none. Records of the meta
-    /// family are spared: without them a real store does not even open, which is the same as a wiped one.
+    /// Damages a record, of all the one at this place; `false` when there is none.
     pub fn damage(&mut self, place: u64) -> bool {
-        let whole = |key: &&Key| key.0 != Family::Meta;
-        let count = self.rows.keys().filter(whole).count() as u64;
+        let count = self.rows.len() as u64;
         let place = place.checked_rem(count).unwrap_or(0) as usize;
-        let key = self.rows.keys().filter(whole).nth(place).cloned();
+        let key = self.rows.keys().nth(place).cloned();
+        let hit = key.is_some();
+        self.damaged.extend(key);
+        hit
+    }
+
+    /// Damages, of the rows and ballot records written lately, the one at this place: one that is in use, else
+    /// nobody would meet it. `false` when there is none.
+    pub fn damage_in_use(&mut self, place: u64) -> bool {
+        let lately = self.groups.iter().rev().flat_map(|group| &group.before);
+        let in_use: BTreeSet<&Key> = lately
+            .map(|(key, _)| key)
+            .filter(|key| matches!(key.0, Family::Data | Family::Slot))
+            .filter(|key| self.rows.contains_key(*key))
+            .take(IN_USE_MAX)
+            .collect();
+        let place = place.checked_rem(in_use.len() as u64).unwrap_or(0) as usize;
+        let key = in_use.into_iter().nth(place).cloned();
         let hit = key.is_some();
         self.damaged.extend(key);
         hit

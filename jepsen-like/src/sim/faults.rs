@@ -9,7 +9,7 @@
 //! | stop | everything was synced |
 //! | failed sync, full disk | at the next sync the replica in memory is thrown away; until it is started again the node refuses everybody |
 //! | torn write | of the unsynced groups the oldest part is there, whole: a part of a group fails its checksum |
-//! | bit flip | a record is damaged within seconds, whether the node runs or not: what runs meets it |
+//! | bit flip | a record in use is damaged within seconds, whether the node runs or not: one that runs may meet it |
 //! | misdirected block | a record is damaged before the start, whose check of all records finds it |
 //!
 //! A damaged store is put aside at the next start, at the latest when everything heals.

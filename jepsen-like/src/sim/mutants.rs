@@ -30,6 +30,8 @@ pub struct Caught {
     pub seed: u64,
     /// Which checker.
     pub by: String,
+    /// Everything else that the same run violated.
+    pub also: Vec<String>,
 }
 
 impl Candidate {
@@ -89,13 +91,21 @@ impl Candidate {
         let runs = in_parallel(1, budget, move |seed| run_shaped(seed, rules, shape, disk));
         for run in runs {
             let seed = run.seed;
-            let Some((by, _)) = run.violations.into_iter().next() else {
+            let mut properties = run.violations.into_iter().map(|(by, _)| by);
+            let Some(by) = properties.next() else {
                 continue;
             };
+            let mut also: Vec<String> = properties.filter(|other| *other != by).collect();
+            also.dedup();
             let control = run_shaped(seed, Rules::default(), shape, |_| {});
             if control.violations.is_empty() {
                 let after = seed;
-                return Some(Caught { after, seed, by });
+                return Some(Caught {
+                    after,
+                    seed,
+                    by,
+                    also,
+                });
             }
         }
         None

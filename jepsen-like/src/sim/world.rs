@@ -294,7 +294,7 @@ impl World {
             Todo::Noticed(from, to) => self.notice(from, to),
             Todo::Rot(node, place) => {
                 if let Some(node) = self.nodes.get_mut(&node) {
-                    node.disk.damage(place);
+                    node.disk.damage_in_use(place);
                 }
             }
             Todo::Healed => self.note_healed(),
