@@ -5,7 +5,7 @@
 //! first a run is clean, with the second the checker `linearizable` has to object.
 //!
 //! The harness starts Debian's `etcd` (package `etcd-server`) as child processes on loopback, one member per region,
-//! with a link proxy for every ordered pair of members ([`wires`]). No root is needed.
+//! with a link proxy for every ordered pair of members. No root is needed.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rustix::process::Signal;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
@@ -359,14 +358,8 @@ impl Target for EtcdTarget {
             Action::Stop(node) => self.member(node)?.stop().await.map_err(|it| failed(&it)),
             Action::Start(node) => self.restart(node).await,
             Action::Data(node, Data::Wipe) => self.member(node)?.wipe().map_err(|it| failed(&it)),
-            Action::Pause(node) => {
-                let paused = self.member(node)?.signal(Signal::STOP);
-                paused.map_err(|it| failed(&it))
-            }
-            Action::Resume(node) => {
-                let resumed = self.member(node)?.signal(Signal::CONT);
-                resumed.map_err(|it| failed(&it))
-            }
+            Action::Pause(node) => self.member(node)?.pause().await.map_err(|it| failed(&it)),
+            Action::Resume(node) => self.member(node)?.resume().map_err(|it| failed(&it)),
             Action::Processor(..)
             | Action::Clock(..)
             | Action::Disk(..)
@@ -378,7 +371,7 @@ impl Target for EtcdTarget {
     async fn heal(&mut self) -> anyhow::Result<()> {
         self.wires.heal();
         for member in &mut self.members {
-            member.signal(Signal::CONT)?;
+            member.resume()?;
         }
         // Members that lost their data last: all others are needed to replace them.
         let mut order: Vec<NodeIndex> = (0..self.members.len()).collect();
@@ -411,7 +404,7 @@ impl Target for EtcdTarget {
         let term = state::term(&self.apis).await;
         BTreeMap::from([
             ("starts".to_owned(), starts),
-            ("raft_term".to_owned(), term),
+            ("raft_terms".to_owned(), term),
         ])
     }
 

@@ -10,10 +10,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long a member may take to stop by itself before it is killed. A leader first looks for a successor.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a member may take to stand still after it was told to.
+const STAND_WITHIN: Duration = Duration::from_secs(5);
+/// Between two looks whether it stands: nobody tells.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// What a member is started with, the same each time.
 pub(super) struct Launch {
@@ -224,12 +229,40 @@ impl Member {
     ///
     /// # Errors
     /// When the system refuses.
-    pub(super) fn signal(&mut self, signal: Signal) -> io::Result<()> {
+    fn signal(&mut self, signal: Signal) -> io::Result<()> {
         self.look();
         match self.pid() {
             Some(pid) => Ok(kill_process(pid, signal)?),
             None => Ok(()),
         }
+    }
+
+    /// Lets it stand still; nothing where it does not run. Returns when all its threads do, or it has ended.
+    ///
+    /// # Errors
+    /// When the system refuses, or it does not stand within 5 s.
+    pub(super) async fn pause(&mut self) -> io::Result<()> {
+        self.signal(Signal::STOP)?;
+        let give_up = Instant::now() + STAND_WITHIN;
+        while let Some(status) = self.status() {
+            if is_standing(&status) {
+                break;
+            }
+            if Instant::now() >= give_up {
+                let why = format!("{} does not stand still", self.launch.name);
+                return Err(io::Error::other(why));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Lets it go on; nothing where it does not run.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(super) fn resume(&mut self) -> io::Result<()> {
+        self.signal(Signal::CONT)
     }
 
     /// Whether its process is there.
@@ -246,11 +279,21 @@ impl Member {
 
     /// What its process and its data use: memory and disk in bytes, open files. `None` where it does not run.
     pub(super) fn usage(&mut self) -> Option<(u64, u64, u64)> {
-        self.look();
-        let folder = PathBuf::from(format!("/proc/{}", self.pid()?.as_raw_nonzero()));
-        let status = fs::read_to_string(folder.join("status")).ok()?;
-        let files = fs::read_dir(folder.join("fd")).ok()?.count() as u64;
+        let status = self.status()?;
+        let files = fs::read_dir(self.about()?.join("fd")).ok()?.count() as u64;
         Some((resident(&status)?, size(&self.launch.data()), files))
+    }
+
+    /// Where the system tells about its process.
+    fn about(&self) -> Option<PathBuf> {
+        let id = self.pid()?.as_raw_nonzero();
+        Some(PathBuf::from(format!("/proc/{id}")))
+    }
+
+    /// What the system tells of its process; `None` where it does not run.
+    fn status(&mut self) -> Option<String> {
+        self.look();
+        fs::read_to_string(self.about()?.join("status")).ok()
     }
 
     /// The id of the process, while nobody waited for it: until then it can be no stranger's.
@@ -280,6 +323,12 @@ pub(super) fn in_path(name: &str) -> Option<PathBuf> {
     let all = std::env::split_paths(&path).map(|folder| folder.join(name));
     let mut programs = all.filter(|file| file.is_file());
     programs.next()
+}
+
+/// Whether a process stands still, by its status.
+fn is_standing(status: &str) -> bool {
+    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+    state.is_some_and(|state| state.trim().starts_with('T'))
 }
 
 /// Resident memory in a process's status, bytes.
@@ -328,9 +377,9 @@ mod tests {
         // It prints its arguments and ends.
         let (mut member, _folder) = member("echo");
         member.start().unwrap();
-        let give_up = std::time::Instant::now() + Duration::from_secs(30);
-        while member.runs() && std::time::Instant::now() < give_up {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+        let give_up = Instant::now() + Duration::from_secs(30);
+        while member.runs() && Instant::now() < give_up {
+            sleep(Duration::from_millis(2)).await;
         }
         let deaths = member.deaths();
         assert_eq!(deaths.len(), 1);
@@ -344,7 +393,8 @@ mod tests {
         let (mut member, _folder) = member("echo");
         member.kill().await.unwrap();
         member.stop().await.unwrap();
-        member.signal(Signal::CONT).unwrap();
+        member.pause().await.unwrap();
+        member.resume().unwrap();
         assert!(!member.runs());
         assert_eq!(member.usage(), None);
         assert!(member.deaths().is_empty());
@@ -365,9 +415,11 @@ mod tests {
     }
 
     #[test]
-    fn memory_and_disk_are_in_bytes() {
+    fn a_status_tells_memory_in_bytes_and_whether_it_stands() {
         assert_eq!(resident("Name:\tetcd\nVmRSS:\t   12 kB\n"), Some(12 << 10));
         assert_eq!(resident("Name:\tetcd\n"), None);
+        assert!(is_standing("Name:\tetcd\nState:\tT (stopped)\n"));
+        assert!(!is_standing("Name:\tetcd\nState:\tS (sleeping)\n"));
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("a")).unwrap();
         fs::write(folder.path().join("a/b"), [0; 5]).unwrap();
