@@ -20,6 +20,9 @@ const ROUNDS: u64 = 5;
 /// What a sync of a disk takes, milliseconds: time to be caught in the middle of.
 const SYNC_MS: u64 = 5;
 
+/// How long a disk is faulty before the power goes.
+const FAULTY: Duration = Duration::from_millis(200);
+
 /// Acknowledged writes in a round, at least.
 const WANTED: usize = 60;
 
@@ -170,7 +173,7 @@ async fn write(client: Client, first: u64, step: u64, acknowledged: Acknowledged
 async fn round(
     bench: &Bench,
     mut node: Node,
-    (round, data): (u64, Data),
+    (round, accident): (u64, Accident),
     acknowledged: &Acknowledged,
 ) -> u64 {
     let client = node.client().await.expect("it starts");
@@ -191,6 +194,11 @@ async fn round(
     // Not a wait for anything: the power is to go at a random moment.
     let moment = Random::new(round).below(4 * SYNC_MS * 1000);
     tokio::time::sleep(Duration::from_micros(moment)).await;
+    if let Some(fault) = accident.fault {
+        bench.disk.act_disk(fault);
+        // Not a wait for anything either: time to acknowledge what may not be.
+        tokio::time::sleep(FAULTY).await;
+    }
     // The first as the plan of a run does it; in the others, the power goes in the middle of a sync.
     if round > 0 {
         bench.disk.power_off();
@@ -201,7 +209,7 @@ async fn round(
         let _ = writer.await;
     }
     bench.disk.act_disk(Fault::Healthy);
-    let done = bench.disk.act_data(data).unwrap();
+    let done = bench.disk.act_data(accident.data).unwrap();
     say(&format!("disk: power cut {round}: {done}"));
     bench.disk.counters().lost
 }
@@ -224,6 +232,15 @@ async fn missing(client: &Client, acknowledged: &Acknowledged) -> Vec<String> {
     missing
 }
 
+/// What happens to a node that is being written to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Accident {
+    /// What its disk does for a while before.
+    pub(crate) fault: Option<Fault>,
+    /// What is left of its data.
+    pub(crate) data: Data,
+}
+
 /// How a node came out of its power cuts.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -235,24 +252,24 @@ pub(crate) enum Outcome {
     Refused(String),
 }
 
-/// Power cuts under a node that is being written to, of one kind. None where there can be no disk.
+/// Accidents to a node that is being written to, all of one kind. None where there can be no disk.
 pub(crate) fn power_cuts(
     case: &str,
     engine: &str,
     settings: Settings,
-    data: Data,
+    accident: Accident,
 ) -> Option<Outcome> {
     let bench = bench_with(case, settings)?;
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    Some(runtime.block_on(cuts(&bench, engine, data)))
+    Some(runtime.block_on(cuts(&bench, engine, accident)))
 }
 
-async fn cuts(bench: &Bench, engine: &str, data: Data) -> Outcome {
+async fn cuts(bench: &Bench, engine: &str, accident: Accident) -> Outcome {
     let acknowledged = Acknowledged::default();
     let mut node = Node::start(bench, engine);
     let mut gone = 0;
     for number in 0..ROUNDS {
-        gone += round(bench, node, (number, data), &acknowledged).await;
+        gone += round(bench, node, (number, accident), &acknowledged).await;
         node = Node::start(bench, engine);
         let Some(client) = node.client().await else {
             return Outcome::Refused(log_of(bench.home.path()));
@@ -262,10 +279,12 @@ async fn cuts(bench: &Bench, engine: &str, data: Data) -> Outcome {
             return Outcome::Lost(missing);
         }
     }
-    assert!(gone > 0, "no cut came between a write and its sync");
+    // A node whose disk is full stops to write, so the cut finds everything synced.
+    let idle = accident.fault == Some(Fault::Full);
+    assert!(idle || gone > 0, "no cut came between a write and its sync");
     let keys = acknowledged.lock().unwrap().len();
     say(&format!(
-        "disk: {engine}: {ROUNDS} times {data:?}: {keys} keys acknowledged, none lost; {:?}",
+        "disk: {engine}: {ROUNDS} times {accident:?}: {keys} keys acknowledged, none lost; {:?}",
         bench.disk.counters()
     ));
     Outcome::Kept
