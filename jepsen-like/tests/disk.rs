@@ -63,6 +63,7 @@ fn what_was_synced_stays_and_the_rest_goes() {
         b"Synced and not synced"
     );
     drop(file);
+    rustix::fs::syncfs(File::open(bench.path()).unwrap()).unwrap();
     let before = bench.disk.counters();
     assert_eq!((before.writes, before.bytes, before.syncs), (4, 28, 1));
     cut(&bench);
@@ -504,6 +505,20 @@ mod a_node_on_it {
     #[test]
     fn keeps_what_it_acknowledged_with_sled() {
         keeps("keeps_what_it_acknowledged_with_sled", "sled", None);
+    }
+
+    /// Names too are synced where POSIX asks for it.
+    #[test]
+    fn keeps_what_it_acknowledged_on_a_strict_disk() {
+        let strict = Settings {
+            entries: Entries::WithDirectory,
+            ..Settings::default()
+        };
+        let case = "keeps_what_it_acknowledged_on_a_strict_disk";
+        for engine in ["fjall", "sled"] {
+            let found = node::power_cuts(case, engine, strict, CUT);
+            assert!(matches!(found, None | Some(Outcome::Kept)), "{found:?}");
+        }
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use hansa_client::{Client, Consistency};
-use hansa_jepsen::disk::Settings;
+use hansa_jepsen::disk::{Entries, Settings};
 use hansa_jepsen::nemesis::{Data, Disk as Fault};
 use hansa_jepsen::random::Random;
 
@@ -43,21 +44,37 @@ fn binary() -> PathBuf {
             return named.into();
         }
         let test = std::env::current_exe().unwrap();
-        let binary = test.ancestors().nth(2).unwrap().join("hansa");
+        let profile = test.ancestors().nth(2).unwrap();
+        let binary = profile.join("hansa");
         if !binary.exists() {
             let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let built = Command::new(cargo).args(["build", "-p", "hansa"]).status();
-            assert!(built.unwrap().success(), "no binary to test");
+            let mut build = Command::new(cargo);
+            build.args(["build", "-p", "hansa"]);
+            if profile.ends_with("release") {
+                build.arg("--release");
+            }
+            assert!(
+                build.status().unwrap().success() && binary.exists(),
+                "no binary to test"
+            );
         }
         binary
     };
     BINARY.get_or_init(find).clone()
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago; below the range that the system gives out by itself, and another one each time.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id()
+            .wrapping_mul(64)
+            .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + (number % 20_000) as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A running node. Killed when dropped.
@@ -260,6 +277,11 @@ pub(crate) fn power_cuts(
     accident: Accident,
 ) -> Option<Outcome> {
     let bench = bench_with(case, settings)?;
+    if settings.entries == Entries::WithDirectory {
+        // Whoever makes the data directory syncs its name: the node syncs only what is in it.
+        fs::create_dir(bench.at("data")).unwrap();
+        File::open(bench.path()).unwrap().sync_all().unwrap();
+    }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     Some(runtime.block_on(cuts(&bench, engine, accident)))
 }
