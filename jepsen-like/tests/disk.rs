@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use disk_support::node::Outcome;
+use disk_support::node::{Accident, Outcome};
 use disk_support::{Bench, bench, node, say};
 use hansa_jepsen::disk::{Entries, Settings};
 use hansa_jepsen::nemesis::{Data, Disk as Fault, Refused};
@@ -63,6 +63,7 @@ fn what_was_synced_stays_and_the_rest_goes() {
         b"Synced and not synced"
     );
     drop(file);
+    rustix::fs::syncfs(File::open(bench.path()).unwrap()).unwrap();
     let before = bench.disk.counters();
     assert_eq!((before.writes, before.bytes, before.syncs), (4, 28, 1));
     cut(&bench);
@@ -485,25 +486,62 @@ fn how_much_a_sync_costs() {
 mod a_node_on_it {
     use super::*;
 
-    fn keeps(case: &str, engine: &str) {
-        let found = node::power_cuts(case, engine, Settings::default(), Data::DropUnsynced);
+    const CUT: Accident = Accident {
+        fault: None,
+        data: Data::DropUnsynced,
+    };
+
+    fn keeps(case: &str, engine: &str, fault: Option<Fault>) {
+        let accident = Accident { fault, ..CUT };
+        let found = node::power_cuts(case, engine, Settings::default(), accident);
         assert!(matches!(found, None | Some(Outcome::Kept)), "{found:?}");
     }
 
     #[test]
     fn keeps_what_it_acknowledged_with_fjall() {
-        keeps("keeps_what_it_acknowledged_with_fjall", "fjall");
+        keeps("keeps_what_it_acknowledged_with_fjall", "fjall", None);
     }
 
     #[test]
     fn keeps_what_it_acknowledged_with_sled() {
-        keeps("keeps_what_it_acknowledged_with_sled", "sled");
+        keeps("keeps_what_it_acknowledged_with_sled", "sled", None);
+    }
+
+    /// Names too are synced where POSIX asks for it.
+    #[test]
+    fn keeps_what_it_acknowledged_on_a_strict_disk() {
+        let strict = Settings {
+            entries: Entries::WithDirectory,
+            ..Settings::default()
+        };
+        let case = "keeps_what_it_acknowledged_on_a_strict_disk";
+        for engine in ["fjall", "sled"] {
+            let found = node::power_cuts(case, engine, strict, CUT);
+            assert!(matches!(found, None | Some(Outcome::Kept)), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn acknowledges_nothing_after_a_failed_sync() {
+        let case = "acknowledges_nothing_after_a_failed_sync";
+        for engine in ["fjall", "sled"] {
+            keeps(case, engine, Some(Fault::FailSyncs));
+        }
+    }
+
+    #[test]
+    fn acknowledges_nothing_that_a_full_disk_did_not_take() {
+        let case = "acknowledges_nothing_that_a_full_disk_did_not_take";
+        for engine in ["fjall", "sled"] {
+            keeps(case, engine, Some(Fault::Full));
+        }
     }
 
     /// A hole in what was never acknowledged looks like damage: an engine may refuse it, and then the node has to say
     /// so. It may not go on without what it had acknowledged.
     fn never_forgets(case: &str, engine: &str) {
-        let found = node::power_cuts(case, engine, Settings::default(), Data::Tear);
+        let data = Data::Tear;
+        let found = node::power_cuts(case, engine, Settings::default(), Accident { data, ..CUT });
         match found {
             None | Some(Outcome::Kept) => {}
             Some(Outcome::Refused(log)) if log.contains("is not what this node left there") => {
@@ -531,7 +569,7 @@ mod a_node_on_it {
             ..Settings::default()
         };
         let case = "loses_what_it_acknowledged_when_syncs_do_nothing";
-        let found = node::power_cuts(case, "fjall", lying, Data::DropUnsynced);
+        let found = node::power_cuts(case, "fjall", lying, CUT);
         match found {
             None => {}
             Some(Outcome::Lost(keys)) => assert!(!keys.is_empty()),

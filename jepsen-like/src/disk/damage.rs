@@ -34,21 +34,39 @@ fn block(tree: &Tree, at: At) -> Result<Vec<u8>, Errno> {
     Ok(tree.content(at.0)?.durable_block(at.1)?)
 }
 
-/// A block that holds something, if some draws find one.
+/// A block that holds something, if some draws find one. Now every file is as likely as any other, now every block: small
+/// files name what is in the large ones, and most bytes are in those.
 fn draw(tree: &Tree, random: &mut Random, files: &[Ino]) -> Result<Option<At>, Errno> {
+    let mut blocks = Vec::new();
+    for ino in files {
+        blocks.push((*ino, tree.content(*ino)?.durable().div_ceil(BLOCK)));
+    }
     let mut drawn = None;
     for _ in 0..DRAWS {
-        let Some(ino) = random.pick(files) else {
-            return Ok(None);
+        drawn = if random.chance(500) {
+            let file = random.pick(&blocks).copied();
+            file.map(|(ino, blocks)| (ino, random.below(blocks)))
+        } else {
+            any_block(&blocks, random)
         };
-        let blocks = tree.content(*ino)?.durable().div_ceil(BLOCK);
-        let at = (*ino, random.below(blocks));
-        drawn = Some(at);
-        if block(tree, at)?.iter().any(|byte| *byte != 0) {
-            break;
+        match drawn {
+            Some(at) if block(tree, at)?.iter().all(|byte| *byte == 0) => {}
+            _ => break,
         }
     }
     Ok(drawn)
+}
+
+/// Any block of files that have so many.
+fn any_block(blocks: &[(Ino, u64)], random: &mut Random) -> Option<At> {
+    let mut number = random.below(blocks.iter().map(|(_, blocks)| blocks).sum());
+    for (ino, blocks) in blocks {
+        if number < *blocks {
+            return Some((*ino, number));
+        }
+        number -= blocks;
+    }
+    None
 }
 
 /// Flips a bit. Returns where, in words; none when the disk has no byte.

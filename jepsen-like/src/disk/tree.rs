@@ -163,10 +163,12 @@ impl Tree {
     /// Bytes in use, in whole blocks.
     pub(super) fn used(&self) -> u64 {
         let of = |node: &Node| match &node.kind {
+            Kind::Dir { .. } => BLOCK,
             Kind::File(content) if node.live.is_some() || node.opens > 0 => {
                 content.size().next_multiple_of(BLOCK)
             }
-            _ => BLOCK,
+            // The process removed it, and need not know that a cut could bring it back.
+            Kind::File(_) => 0,
         };
         self.nodes.values().map(of).sum()
     }

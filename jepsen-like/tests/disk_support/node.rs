@@ -5,11 +5,12 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use hansa_client::{Client, Consistency};
-use hansa_jepsen::disk::Settings;
+use hansa_jepsen::disk::{Entries, Settings};
 use hansa_jepsen::nemesis::{Data, Disk as Fault};
 use hansa_jepsen::random::Random;
 
@@ -19,6 +20,9 @@ const ROUNDS: u64 = 5;
 
 /// What a sync of a disk takes, milliseconds: time to be caught in the middle of.
 const SYNC_MS: u64 = 5;
+
+/// How long a disk is faulty before the power goes.
+const FAULTY: Duration = Duration::from_millis(200);
 
 /// Acknowledged writes in a round, at least.
 const WANTED: usize = 60;
@@ -40,21 +44,37 @@ fn binary() -> PathBuf {
             return named.into();
         }
         let test = std::env::current_exe().unwrap();
-        let binary = test.ancestors().nth(2).unwrap().join("hansa");
+        let profile = test.ancestors().nth(2).unwrap();
+        let binary = profile.join("hansa");
         if !binary.exists() {
             let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let built = Command::new(cargo).args(["build", "-p", "hansa"]).status();
-            assert!(built.unwrap().success(), "no binary to test");
+            let mut build = Command::new(cargo);
+            build.args(["build", "-p", "hansa"]);
+            if profile.ends_with("release") {
+                build.arg("--release");
+            }
+            assert!(
+                build.status().unwrap().success() && binary.exists(),
+                "no binary to test"
+            );
         }
         binary
     };
     BINARY.get_or_init(find).clone()
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago; below the range that the system gives out by itself, and another one each time.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id()
+            .wrapping_mul(64)
+            .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + (number % 20_000) as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A running node. Killed when dropped.
@@ -170,7 +190,7 @@ async fn write(client: Client, first: u64, step: u64, acknowledged: Acknowledged
 async fn round(
     bench: &Bench,
     mut node: Node,
-    (round, data): (u64, Data),
+    (round, accident): (u64, Accident),
     acknowledged: &Acknowledged,
 ) -> u64 {
     let client = node.client().await.expect("it starts");
@@ -191,6 +211,11 @@ async fn round(
     // Not a wait for anything: the power is to go at a random moment.
     let moment = Random::new(round).below(4 * SYNC_MS * 1000);
     tokio::time::sleep(Duration::from_micros(moment)).await;
+    if let Some(fault) = accident.fault {
+        bench.disk.act_disk(fault);
+        // Not a wait for anything either: time to acknowledge what may not be.
+        tokio::time::sleep(FAULTY).await;
+    }
     // The first as the plan of a run does it; in the others, the power goes in the middle of a sync.
     if round > 0 {
         bench.disk.power_off();
@@ -201,7 +226,7 @@ async fn round(
         let _ = writer.await;
     }
     bench.disk.act_disk(Fault::Healthy);
-    let done = bench.disk.act_data(data).unwrap();
+    let done = bench.disk.act_data(accident.data).unwrap();
     say(&format!("disk: power cut {round}: {done}"));
     bench.disk.counters().lost
 }
@@ -224,6 +249,15 @@ async fn missing(client: &Client, acknowledged: &Acknowledged) -> Vec<String> {
     missing
 }
 
+/// What happens to a node that is being written to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Accident {
+    /// What its disk does for a while before.
+    pub(crate) fault: Option<Fault>,
+    /// What is left of its data.
+    pub(crate) data: Data,
+}
+
 /// How a node came out of its power cuts.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -235,24 +269,29 @@ pub(crate) enum Outcome {
     Refused(String),
 }
 
-/// Power cuts under a node that is being written to, of one kind. None where there can be no disk.
+/// Accidents to a node that is being written to, all of one kind. None where there can be no disk.
 pub(crate) fn power_cuts(
     case: &str,
     engine: &str,
     settings: Settings,
-    data: Data,
+    accident: Accident,
 ) -> Option<Outcome> {
     let bench = bench_with(case, settings)?;
+    if settings.entries == Entries::WithDirectory {
+        // Whoever makes the data directory syncs its name: the node syncs only what is in it.
+        fs::create_dir(bench.at("data")).unwrap();
+        File::open(bench.path()).unwrap().sync_all().unwrap();
+    }
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    Some(runtime.block_on(cuts(&bench, engine, data)))
+    Some(runtime.block_on(cuts(&bench, engine, accident)))
 }
 
-async fn cuts(bench: &Bench, engine: &str, data: Data) -> Outcome {
+async fn cuts(bench: &Bench, engine: &str, accident: Accident) -> Outcome {
     let acknowledged = Acknowledged::default();
     let mut node = Node::start(bench, engine);
     let mut gone = 0;
     for number in 0..ROUNDS {
-        gone += round(bench, node, (number, data), &acknowledged).await;
+        gone += round(bench, node, (number, accident), &acknowledged).await;
         node = Node::start(bench, engine);
         let Some(client) = node.client().await else {
             return Outcome::Refused(log_of(bench.home.path()));
@@ -262,10 +301,12 @@ async fn cuts(bench: &Bench, engine: &str, data: Data) -> Outcome {
             return Outcome::Lost(missing);
         }
     }
-    assert!(gone > 0, "no cut came between a write and its sync");
+    // A node whose disk is full stops to write, so the cut finds everything synced.
+    let idle = accident.fault == Some(Fault::Full);
+    assert!(idle || gone > 0, "no cut came between a write and its sync");
     let keys = acknowledged.lock().unwrap().len();
     say(&format!(
-        "disk: {engine}: {ROUNDS} times {data:?}: {keys} keys acknowledged, none lost; {:?}",
+        "disk: {engine}: {ROUNDS} times {accident:?}: {keys} keys acknowledged, none lost; {:?}",
         bench.disk.counters()
     ));
     Outcome::Kept
