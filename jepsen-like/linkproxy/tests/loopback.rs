@@ -399,9 +399,12 @@ async fn nobody_waits_for_a_limit_that_was_lifted() {
         .await;
     // A second each: the last one's turn would be later than anybody here is patient.
     bench.link.set(Direction::Forward, OPEN);
-    for (_, target) in &mut pairs {
-        assert_eq!(soon(target.read_u8()).await.unwrap(), b'x');
-    }
+    soon(async {
+        for (_, target) in &mut pairs {
+            assert_eq!(target.read_u8().await.unwrap(), b'x');
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
