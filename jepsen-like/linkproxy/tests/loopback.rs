@@ -381,6 +381,33 @@ async fn a_slow_link_drips_and_lets_go_when_the_limit_is_lifted() {
 }
 
 #[tokio::test]
+async fn nobody_waits_for_a_limit_that_was_lifted() {
+    const CONNECTIONS: usize = 90;
+    let bench = Bench::start(LinkSettings {
+        forward: limited(1),
+        ..LinkSettings::default()
+    })
+    .await;
+    let mut pairs = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let (mut client, target) = bench.pair().await;
+        client.write_all(b"x").await.unwrap();
+        pairs.push((client, target));
+    }
+    bench
+        .until(|now| now.forward.bytes_in == CONNECTIONS as u64)
+        .await;
+    // A second each: the last one's turn would be later than anybody here is patient.
+    bench.link.set(Direction::Forward, OPEN);
+    soon(async {
+        for (_, target) in &mut pairs {
+            assert_eq!(target.read_u8().await.unwrap(), b'x');
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_half_open_direction_stays_black_after_the_heal_and_the_other_does_not() {
     let bench = Bench::start(LinkSettings::default()).await;
     let (mut client, mut target) = bench.pair().await;

@@ -164,6 +164,19 @@ fn what_waits_goes_on_at_the_new_bandwidth() {
 }
 
 #[test]
+fn a_lower_bandwidth_forgets_when_the_higher_one_would_have_been_done() {
+    let limited = |bytes| WireState {
+        bandwidth: NonZeroU64::new(bytes),
+        ..WireState::default()
+    };
+    let mut bench = Bench::new(limited(1000));
+    bench.send(0, 1, 1, Duration::ZERO);
+    bench.set(0, 1, limited(100), 500 * MS);
+    // Not after a second, but ten seconds after the change.
+    assert_eq!(bench.arrivals(), [(10_500.0, 1, 1, false)]);
+}
+
+#[test]
 fn a_black_hole_takes_one_direction_until_it_is_healed() {
     let mut bench = Bench::new(WireState::default());
     bench.set(0, 1, cut(Cut::Blackhole), Duration::ZERO);
