@@ -227,6 +227,14 @@ impl RunArgs {
                 etcd::supports(*workload, *levels).map_err(anyhow::Error::msg)?;
             }
         }
+        let mut options = options.clone();
+        options.nemeses.retain(|kind| match etcd::suffers(*kind) {
+            Ok(()) => true,
+            Err(why) => {
+                println!("not done on etcd: {}: {why}", kind.name());
+                false
+            }
+        });
         let start = async |kinds: &[Nemesis]| {
             let etcd = EtcdOptions {
                 members: self.layout(kinds).regions,
@@ -235,7 +243,7 @@ impl RunArgs {
             };
             etcd::start(etcd).await
         };
-        run::run(options, start, told).await
+        run::run(&options, start, told).await
     }
 
     /// The command that repeats the run.

@@ -54,8 +54,8 @@ pub(super) async fn carry_out<T: Target>(
         if clock.elapsed() >= until {
             break;
         }
-        // A kind that can not be done here is not done in part.
-        if struck.not_here.contains_key(&planned.of) {
+        // Of a kind that can not be done here no more is done, but what of it was begun comes to its end.
+        if struck.not_here.contains_key(&planned.of) && !heals(&planned.action) {
             continue;
         }
         // A fault counts from before it strikes, its end from after it ended.
@@ -72,7 +72,8 @@ pub(super) async fn carry_out<T: Target>(
                 note(&mut struck, planned, clock);
             }
             Err(Refused::NotHere(why)) => {
-                struck.not_here.insert(planned.of, why);
+                struck.strikes.remove(&planned.of);
+                struck.not_here.entry(planned.of).or_insert(why);
             }
             Err(Refused::Failed(why)) => struck.failed.push(format!("{}: {why}", planned.action)),
         }
@@ -96,7 +97,7 @@ pub(super) fn healed<T: Target>(target: &T, clock: RunClock) -> Record {
 }
 
 fn note(struck: &mut Struck, planned: &Planned, clock: RunClock) {
-    if planned.begins {
+    if planned.begins && !struck.not_here.contains_key(&planned.of) {
         *struck.strikes.entry(planned.of).or_default() += 1;
     }
     match planned.action {
