@@ -81,6 +81,7 @@ fn free_port() -> u16 {
 struct Node {
     process: Child,
     url: String,
+    engine: String,
 }
 
 impl Node {
@@ -100,7 +101,7 @@ impl Node {
         let process = Command::new(binary())
             .env_clear()
             .args(["serve", "--node", "node", "--metrics-listen", "off"])
-            .args(["--engine", engine, "--log-level", "warn"])
+            .args(["--engine", engine, "--log-level", "error"])
             .args(["--listen", &format!("127.0.0.1:{client}")])
             .args(["--peer-listen", &format!("127.0.0.1:{peer}")])
             .arg("--data-dir")
@@ -113,11 +114,15 @@ impl Node {
             .spawn()
             .unwrap();
         let url = format!("http://127.0.0.1:{client}");
-        Node { process, url }
+        Node {
+            process,
+            url,
+            engine: engine.to_owned(),
+        }
     }
 
     /// A client, once the node answers. None when it ends instead.
-    async fn client(&mut self) -> Option<Client> {
+    async fn client(&mut self, bench: &Bench) -> Option<Client> {
         let until = Instant::now() + PATIENCE;
         loop {
             let builder = Client::builder().region("here").endpoint("here", &self.url);
@@ -128,7 +133,12 @@ impl Node {
                 return Some(client);
             }
             if self.process.try_wait().unwrap().is_some() {
-                return None;
+                let log = log_of(bench.home.path());
+                if !log.lines().last()?.contains("can not listen") {
+                    return None;
+                }
+                // Somebody else took the port meanwhile.
+                *self = Node::start(bench, &self.engine);
             }
             assert!(Instant::now() < until, "the node does not answer");
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -193,7 +203,7 @@ async fn round(
     (round, accident): (u64, Accident),
     acknowledged: &Acknowledged,
 ) -> u64 {
-    let client = node.client().await.expect("it starts");
+    let client = node.client(bench).await.expect("it starts");
     bench.disk.act_disk(Fault::Slow(SYNC_MS));
     let before = acknowledged.lock().unwrap().len();
     let first = round << 32;
@@ -293,7 +303,7 @@ async fn cuts(bench: &Bench, engine: &str, accident: Accident) -> Outcome {
     for number in 0..ROUNDS {
         gone += round(bench, node, (number, accident), &acknowledged).await;
         node = Node::start(bench, engine);
-        let Some(client) = node.client().await else {
+        let Some(client) = node.client(bench).await else {
             return Outcome::Refused(log_of(bench.home.path()));
         };
         let missing = missing(&client, &acknowledged).await;
