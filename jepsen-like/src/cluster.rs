@@ -156,10 +156,12 @@ impl Cluster {
         node.is_some_and(|node| node.process.is_some() && !node.paused)
     }
 
-    /// Whether a node's data was changed behind its back, so that it may be one that lost data.
+    /// The nodes whose data was changed behind their backs, so that they may be ones that lost data.
     #[must_use]
-    pub fn is_harmed(&self, node: NodeIndex) -> bool {
-        self.nodes.get(node).is_some_and(|node| node.harmed)
+    pub fn harmed(&self) -> BTreeSet<NodeIndex> {
+        let nodes = self.nodes.iter().enumerate();
+        let harmed = nodes.filter(|(_, node)| node.harmed);
+        harmed.map(|(index, _)| index).collect()
     }
 
     /// The size of a node's data directory, bytes that the file system gave to it.
@@ -427,13 +429,6 @@ impl Cluster {
         self.copies.watch(node, process, copy);
         self.nodes[node].harmed = true;
         Ok(())
-    }
-
-    /// The nodes whose data was changed behind their backs.
-    #[must_use]
-    pub fn harmed(&self) -> BTreeSet<NodeIndex> {
-        let all = 0..self.nodes.len();
-        all.filter(|node| self.is_harmed(*node)).collect()
     }
 }
 

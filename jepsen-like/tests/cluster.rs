@@ -226,6 +226,52 @@ async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     panic!("not within 30 s: {what}");
 }
 
+/// One direction is cut: what node 0 writes does not get to node 1, the other way it does. `far` asks node 0, `other`
+/// asks node 1.
+async fn one_way(target: &mut HansaTarget, far: &mut Scribe, other: &mut Scribe) {
+    target
+        .act(Action::Wire(0, 1, Wire::Blackhole))
+        .await
+        .unwrap();
+    target
+        .act(Action::Wire(0, 2, Wire::Blackhole))
+        .await
+        .unwrap();
+    far.succeeds(intent(
+        Op::Put,
+        "registers/one-way",
+        text("w1"),
+        Level::Eventual,
+    ))
+    .await;
+    let missing = other
+        .succeeds(intent(Op::Get, "registers/one-way", None, Level::Eventual))
+        .await;
+    assert_eq!(missing.text(), None);
+    other
+        .succeeds(intent(
+            Op::Put,
+            "registers/back",
+            text("w2"),
+            Level::Eventual,
+        ))
+        .await;
+    eventually("what was not cut gets through", async || {
+        let get = intent(Op::Get, "registers/back", None, Level::Eventual);
+        far.succeeds(get).await.text() == Some("w2")
+    })
+    .await;
+    let unsettled = target.settle(Duration::ZERO).await.unwrap_err();
+    assert!(unsettled.contains("not settled within 0 s"), "{unsettled}");
+
+    target.heal().await.unwrap();
+    target.settle(SETTLED).await.unwrap();
+    let got = other
+        .succeeds(intent(Op::Get, "registers/one-way", None, Level::Eventual))
+        .await;
+    assert_eq!(got.text(), Some("w1"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn real_processes_are_loaded_broken_healed_and_judged() {
     let mut target = HansaTarget::start(spec()).await.unwrap();
@@ -271,49 +317,8 @@ async fn real_processes_are_loaded_broken_healed_and_judged() {
     far.succeeds(intent(Op::Get, "registers/kept", None, Level::Eventual))
         .await;
 
-    // One direction is cut: what node 0 writes does not get to node 1, the other way does.
-    target
-        .act(Action::Wire(0, 1, Wire::Blackhole))
-        .await
-        .unwrap();
-    target
-        .act(Action::Wire(0, 2, Wire::Blackhole))
-        .await
-        .unwrap();
-    far.succeeds(intent(
-        Op::Put,
-        "registers/one-way",
-        text("w1"),
-        Level::Eventual,
-    ))
-    .await;
     let mut other = scribe(&target, 3, 1, clock);
-    let missing = other
-        .succeeds(intent(Op::Get, "registers/one-way", None, Level::Eventual))
-        .await;
-    assert_eq!(missing.text(), None);
-    other
-        .succeeds(intent(
-            Op::Put,
-            "registers/back",
-            text("w2"),
-            Level::Eventual,
-        ))
-        .await;
-    eventually("what was not cut gets through", async || {
-        let get = intent(Op::Get, "registers/back", None, Level::Eventual);
-        far.succeeds(get).await.text() == Some("w2")
-    })
-    .await;
-    let unsettled = target.settle(Duration::ZERO).await.unwrap_err();
-    assert!(unsettled.contains("not settled within 0 s"), "{unsettled}");
-
-    target.heal().await.unwrap();
-    target.settle(SETTLED).await.unwrap();
-    let got = other
-        .succeeds(intent(Op::Get, "registers/one-way", None, Level::Eventual))
-        .await;
-    assert_eq!(got.text(), Some("w1"));
+    one_way(&mut target, &mut far, &mut other).await;
     one_of_each(&mut other, 1).await;
     target.settle(SETTLED).await.unwrap();
 
