@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::nemesis::{Action, Clock, Data, Layout, NodeIndex, Refused};
+use crate::disk::Disk;
+use crate::nemesis::{self, Action, Clock, Data, Layout, NodeIndex, Refused};
 use crate::random::Random;
 
 mod clock;
@@ -80,7 +81,9 @@ pub struct Cluster {
     nodes: Vec<Node>,
     deaths: Vec<String>,
     random: Random,
-    /// Last, so that the processes are gone when a temporary directory is.
+    /// One for each node, or none. Behind the nodes, so that the processes are gone when these are unmounted.
+    disks: Vec<Disk>,
+    /// Last, so that all is gone when a temporary directory is.
     files: Files,
 }
 
@@ -98,6 +101,7 @@ impl Cluster {
         let links = Links::start(&spec, &ports).await?;
         files.write(&spec, &ports, &links)?;
         let clocks = spec.clocks.then(|| Clocks::prepare(&spec, &files));
+        let disks = disks(&spec, &files)?;
         let nodes = std::iter::repeat_with(Node::default);
         let mut cluster = Cluster {
             program,
@@ -108,6 +112,7 @@ impl Cluster {
             nodes: nodes.take(spec.layout.nodes()).collect(),
             deaths: Vec::new(),
             random: Random::new(spec.seed),
+            disks,
             files,
             spec,
         };
@@ -151,10 +156,12 @@ impl Cluster {
         node.is_some_and(|node| node.process.is_some() && !node.paused)
     }
 
-    /// Whether a node's data was changed behind its back, so that it may be one that lost data.
+    /// The nodes whose data was changed behind their backs, so that they may be ones that lost data.
     #[must_use]
-    pub fn is_harmed(&self, node: NodeIndex) -> bool {
-        self.nodes.get(node).is_some_and(|node| node.harmed)
+    pub fn harmed(&self) -> BTreeSet<NodeIndex> {
+        let nodes = self.nodes.iter().enumerate();
+        let harmed = nodes.filter(|(_, node)| node.harmed);
+        harmed.map(|(index, _)| index).collect()
     }
 
     /// The size of a node's data directory, bytes that the file system gave to it.
@@ -194,7 +201,7 @@ impl Cluster {
                 self.set(node, |node| node.share = share).await
             }
             Action::Clock(node, clock) => self.set_clock(node, clock),
-            Action::Disk(..) => Err(no_disk()),
+            Action::Disk(node, disk) => self.set_disk(node, disk),
             Action::Data(node, data) => self.change_data(node, data),
             Action::Clone(node) => self.clone_node(node).await,
         }
@@ -214,6 +221,9 @@ impl Cluster {
             }
             if self.clocks.is_some() {
                 self.set_clock(node, Clock::True)?;
+            }
+            if let Some(disk) = self.disks.get(node) {
+                disk.act_disk(nemesis::Disk::Healthy);
             }
             self.nodes[node].share = None;
             self.start_node(node).await?;
@@ -356,25 +366,45 @@ impl Cluster {
         }
     }
 
+    fn set_disk(&mut self, node: NodeIndex, disk: nemesis::Disk) -> Result<(), Refused> {
+        let own = self.disks.get(node).ok_or_else(no_disk)?;
+        own.act_disk(disk);
+        Ok(())
+    }
+
     fn change_data(&mut self, node: NodeIndex, change: Data) -> Result<(), Refused> {
         let name = self.spec.node_name(node);
         if self.nodes[node].process.is_some() {
             let why = format!("{name} runs: only the data of a node that does not can be changed");
             return Err(Refused::Failed(why));
         }
-        let (folder, kept) = (self.files.data(&name), self.files.kept(&name));
-        let harm = match change {
+        match self.disks.get(node) {
+            Some(disk) => drop(disk.act_data(change)?),
+            None => self.change_files(&name, change)?,
+        }
+        let harms = matches!(
+            change,
+            Data::FlipBit | Data::Misdirect | Data::Wipe | Data::Restore
+        );
+        if harms {
+            self.nodes[node].harmed = true;
+            self.nodes[node].rebuilt = false;
+        }
+        Ok(())
+    }
+
+    /// Changes data that lies in plain files.
+    fn change_files(&mut self, name: &str, change: Data) -> Result<(), Refused> {
+        let (folder, kept) = (self.files.data(name), self.files.kept(name));
+        let changed = match change {
             Data::DropUnsynced | Data::Tear => return Err(no_disk()),
             Data::FlipBit => data::flip_bit(&folder, &mut self.random),
             Data::Misdirect => data::misdirect(&folder, &mut self.random),
             Data::Wipe => data::wipe(&folder),
-            Data::Keep => return data::copy(&folder, &kept).map_err(failed),
+            Data::Keep => data::copy(&folder, &kept),
             Data::Restore => data::copy(&kept, &folder),
         };
-        harm.map_err(failed)?;
-        self.nodes[node].harmed = true;
-        self.nodes[node].rebuilt = false;
-        Ok(())
+        changed.map_err(failed)
     }
 
     /// A second process with the same name, on a copy of the data, beside the first one, for 3 s. The first one is
@@ -400,13 +430,6 @@ impl Cluster {
         self.nodes[node].harmed = true;
         Ok(())
     }
-
-    /// The nodes whose data was changed behind their backs.
-    #[must_use]
-    pub fn harmed(&self) -> BTreeSet<NodeIndex> {
-        let all = 0..self.nodes.len();
-        all.filter(|node| self.is_harmed(*node)).collect()
-    }
 }
 
 /// The node that an action is about.
@@ -427,8 +450,21 @@ fn subject(action: Action) -> Option<NodeIndex> {
     }
 }
 
+/// The disks of all nodes, mounted where their data goes; none unless they are asked for.
+fn disks(spec: &Spec, files: &Files) -> Result<Vec<Disk>, Refused> {
+    let nodes = 0..if spec.disks { spec.layout.nodes() } else { 0 };
+    let mount = |node| {
+        let name = spec.node_name(node);
+        // Two nodes are not to lose the same part of what they write at the same time.
+        let seed = spec.seed.wrapping_add(node as u64);
+        Disk::mount(&files.backing(&name), &files.data(&name), seed)
+    };
+    nodes.map(mount).collect()
+}
+
 fn no_disk() -> Refused {
-    Refused::NotHere("a FUSE disk".to_owned())
+    let why = "a FUSE disk: the cluster was started without disks of its own";
+    Refused::NotHere(why.to_owned())
 }
 
 fn failed(error: anyhow::Error) -> Refused {

@@ -94,6 +94,11 @@ impl Files {
         self.path.join(name)
     }
 
+    /// Where the disk of a node's data keeps its bytes.
+    pub(super) fn backing(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}-disk"))
+    }
+
     /// Where a copy of a node's data is put aside.
     pub(super) fn kept(&self, name: &str) -> PathBuf {
         self.path.join(format!("{name}-kept"))

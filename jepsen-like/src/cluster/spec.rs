@@ -36,7 +36,9 @@ pub struct Spec {
     pub folder: Option<PathBuf>,
     /// Whether wall clocks can be changed. It costs every node some microseconds each time it reads its clock.
     pub clocks: bool,
-    /// Seed of what is left to chance: which bit is flipped.
+    /// Whether every node's data lies on a disk of its own that keeps only what was synced, and can fail.
+    pub disks: bool,
+    /// Seed of what is left to chance: which bit is flipped, what a torn write leaves.
     pub seed: u64,
 }
 
@@ -51,6 +53,7 @@ impl Spec {
             program: None,
             folder: None,
             clocks: false,
+            disks: false,
             seed: 1,
         }
     }
