@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cluster::Spec;
 use crate::history::Level;
-use crate::nemesis::{Layout, Nemesis};
+use crate::nemesis::{Layout, Nemesis, Refused};
 use crate::report;
 use crate::run::{self, Options, Outcome, Round, progress};
 use crate::target::etcd::{self, EtcdOptions, Reads};
@@ -122,8 +122,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<bool> {
     let outcome = runtime.block_on(async {
         match args.target {
             Kind::Hansa => {
-                let start =
-                    async |kinds: &[Nemesis]| HansaTarget::start(args.spec(&options, kinds)).await;
+                let start = async |kinds: &[Nemesis]| hansa(args.spec(&options, kinds)).await;
                 run::run(&options, start, told).await
             }
             Kind::Etcd => args.on_etcd(&options, Reads::Linearizable, told).await,
@@ -142,6 +141,24 @@ pub fn run(args: RunArgs) -> anyhow::Result<bool> {
     )?;
     println!("report: {}", page.display());
     Ok(outcome.is_clean())
+}
+
+/// Starts a cluster; without what this machine does not permit, which is told.
+async fn hansa(spec: Spec) -> anyhow::Result<HansaTarget> {
+    let error = match HansaTarget::start(spec.clone()).await {
+        Ok(target) => return Ok(target),
+        Err(error) => error,
+    };
+    let Some(Refused::NotHere(why)) = error.downcast_ref::<Refused>() else {
+        return Err(error);
+    };
+    println!("not possible here: {why}");
+    let plain = Spec {
+        clocks: false,
+        disks: false,
+        ..spec
+    };
+    HansaTarget::start(plain).await
 }
 
 /// The database to run against.
@@ -268,10 +285,18 @@ impl RunArgs {
             Nemesis::ClockDrift,
             Nemesis::ClockFreeze,
         ];
+        let disks = [
+            Nemesis::PowerCut,
+            Nemesis::TornWrite,
+            Nemesis::FailedSync,
+            Nemesis::DiskFull,
+            Nemesis::SlowDisk,
+        ];
         Spec {
             engine: self.engine.clone(),
             program: self.bin.clone(),
             clocks: !self.plain && kinds.iter().any(|kind| clocks.contains(kind)),
+            disks: !self.plain && kinds.iter().any(|kind| disks.contains(kind)),
             seed: options.seed,
             ..Spec::new(self.layout(kinds))
         }
