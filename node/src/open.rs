@@ -35,6 +35,7 @@ use hansa_consistency::rules::Rules;
 use crate::driver;
 use crate::identity::{Identity, IdentityError, fresh_incarnation};
 use crate::settings::Names;
+use crate::store::directory::make_durable;
 use crate::store::overlay::{Overlay, Pending};
 use crate::store::sequence::{SequenceError, SequenceFile};
 use crate::store::verify::{Unverified, verify};
@@ -160,7 +161,7 @@ fn exists(path: &Path) -> Result<bool, OpenError> {
 /// # Errors
 /// See [`OpenError`]. But for the start number and what the engine's own recovery does, nothing was changed.
 pub fn open(plan: Plan<'_>, stop: &AtomicBool) -> Result<Node, OpenError> {
-    fs::create_dir_all(plan.dir).map_err(io_error("making the data directory", plan.dir))?;
+    make_durable(plan.dir).map_err(io_error("making the data directory", plan.dir))?;
     let lock = lock(plan.dir)?;
     let mut identity = identify(plan)?;
     let path = plan.identity_path();

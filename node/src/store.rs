@@ -17,7 +17,7 @@
 //! ```
 
 mod checked;
-mod directory;
+pub(crate) mod directory;
 mod error;
 mod fjall;
 mod memory;

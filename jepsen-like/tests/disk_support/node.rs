@@ -287,11 +287,6 @@ pub(crate) fn power_cuts(
     accident: Accident,
 ) -> Option<Outcome> {
     let bench = bench_with(case, settings)?;
-    if settings.entries == Entries::WithDirectory {
-        // Whoever makes the data directory syncs its name: the node syncs only what is in it.
-        fs::create_dir(bench.at("data")).unwrap();
-        File::open(bench.path()).unwrap().sync_all().unwrap();
-    }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     Some(runtime.block_on(cuts(&bench, engine, accident)))
 }

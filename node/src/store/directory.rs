@@ -95,15 +95,28 @@ fn finish(creating: &Path, current: &Path) -> io::Result<()> {
     fs::rename(creating, current)?;
     // `current` has a parent, the directory, and that has one too unless it is the root.
     for dir in current.ancestors().skip(1).take(2) {
-        // The name of a relative directory's parent is empty: it is the working directory.
-        let dir = if dir.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            dir
-        };
-        File::open(dir)?.sync_all()?;
+        sync_names(dir)?;
     }
     Ok(())
+}
+
+/// Makes a directory and all that leads to it; when this returns, the names of those that were missing are durable.
+/// A directory that only the page cache knows is gone after a power cut, with everything that was synced in it.
+pub(crate) fn make_durable(path: &Path) -> io::Result<()> {
+    let missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+    let made: Vec<&Path> = path.ancestors().take_while(missing).collect();
+    fs::create_dir_all(path)?;
+    for dir in made.iter().filter_map(|dir| dir.parent()) {
+        sync_names(dir)?;
+    }
+    Ok(())
+}
+
+/// Makes the names in a directory durable. The name of a relative directory's parent is empty: it is the working
+/// directory.
+fn sync_names(dir: &Path) -> io::Result<()> {
+    let empty = dir.as_os_str().is_empty();
+    File::open(if empty { Path::new(".") } else { dir })?.sync_all()
 }
 
 /// Syncs every file and directory under `path`: engines do not all sync the directories they make.
