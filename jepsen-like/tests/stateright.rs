@@ -1,6 +1,8 @@
 //! The linearizability checker agrees with one that shares nothing with it: stateright's tester, on random histories
 //! of one register, some of which have an order and some of which have none.
 
+#![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
+
 use hansa_jepsen::checker::{Verdict, linearizable};
 use hansa_jepsen::history::{
     CONDITION_FAILED, Datum, Expect, History, Level, Op, Record, Status, Swap,

@@ -88,8 +88,9 @@ pub fn check(history: &History) -> Verdict {
         Err(why) => return Verdict::Unknown { why },
     };
     let spans = spans(&periods);
+    let eventual = Asked::of(history, Level::Eventual);
     for span in spans.iter().filter(|span| span.level == Level::Eventual) {
-        if let Some(line) = refused(history, span) {
+        if let Some(line) = refused(history, span, &eventual.within(history, span)) {
             let explanation = format!(
                 "region {} was isolated and undisturbed, and an eventual operation there was not served",
                 span.region.unwrap_or("?")
@@ -97,8 +98,9 @@ pub fn check(history: &History) -> Verdict {
             return Violation::verdict(history, NAME, explanation, vec![span.line, line]);
         }
     }
+    let strong = Asked::of(history, Level::Strong);
     for span in spans.iter().filter(|span| span.level == Level::Strong) {
-        let tried = span.tried(history);
+        let tried = strong.within(history, span);
         let Some(gap) = span.gap(history, &tried) else {
             continue;
         };
@@ -127,10 +129,12 @@ pub fn gaps(history: &History) -> Vec<Gap> {
         return Vec::new();
     };
     let spans = spans(&periods);
-    let all = spans
-        .iter()
-        .filter_map(|span| span.gap(history, &span.tried(history)));
-    let mut gaps: Vec<Gap> = all.collect();
+    let mut gaps: Vec<Gap> = Vec::new();
+    for level in [Level::Eventual, Level::Strong] {
+        let asked = Asked::of(history, level);
+        let spans = spans.iter().filter(|span| span.level == level);
+        gaps.extend(spans.filter_map(|span| span.gap(history, &asked.within(history, span))));
+    }
     gaps.sort_by_key(|gap| gap.from_ns);
     gaps
 }
@@ -239,28 +243,47 @@ fn while_true<'p>(
     spans
 }
 
-impl Span<'_> {
-    /// Lines of the operations that this span is about, by invocation.
-    fn tried(&self, history: &History) -> Vec<usize> {
+/// Lines of the operations of one level, by invocation, each with the latest end of all up to it.
+struct Asked(Vec<(usize, u64)>);
+
+impl Asked {
+    fn of(history: &History, level: Level) -> Self {
         let all = history.records.iter().enumerate();
-        let about = all.filter(|(_, record)| {
-            let region = record.region.as_deref();
-            let here = match self.region {
-                Some(name) => region == Some(name),
-                None => region.is_none_or(|region| !self.isolated.contains(region)),
-            };
-            here && record.op.is_client()
-                && record.level == Some(self.level)
+        let judged = all.filter(|(_, record)| {
+            record.level == Some(level)
+                && record.op.is_client()
                 && record.ack_regions.is_none()
-                && record.invoke_ns < self.until
-                && end(record) > self.from
                 && !askers_fault(record)
         });
-        let mut lines: Vec<usize> = about.map(|(line, _)| line).collect();
-        lines.sort_by_key(|&line| history.records[line].invoke_ns);
-        lines
+        let mut lines: Vec<_> = judged.map(|(line, record)| (line, end(record))).collect();
+        lines.sort_by_key(|(line, _)| history.records[*line].invoke_ns);
+        for at in 1..lines.len() {
+            lines[at].1 = lines[at].1.max(lines[at - 1].1);
+        }
+        Self(lines)
     }
 
+    /// Those that a span is about, by invocation.
+    fn within(&self, history: &History, span: &Span<'_>) -> Vec<usize> {
+        let first = self.0.partition_point(|(_, latest)| *latest <= span.from);
+        let asked = self.0[first..].iter().map(|(line, _)| *line);
+        let mut lines: Vec<usize> = asked
+            .take_while(|&line| history.records[line].invoke_ns < span.until)
+            .collect();
+        lines.retain(|&line| {
+            let record = &history.records[line];
+            let region = record.region.as_deref();
+            let here = match span.region {
+                Some(name) => region == Some(name),
+                None => region.is_none_or(|region| !span.isolated.contains(region)),
+            };
+            here && end(record) > span.from
+        });
+        lines
+    }
+}
+
+impl Span<'_> {
     /// The longest time within the span in which some of `tried` was under way and none was served.
     fn gap(&self, history: &History, tried: &[usize]) -> Option<Gap> {
         let records = || tried.iter().map(|&line| &history.records[line]);
@@ -313,9 +336,9 @@ fn askers_fault(record: &Record) -> bool {
     record.status != Status::Ok && ASKER.contains(&reason)
 }
 
-/// An operation in an isolated region that should have been served.
-fn refused(history: &History, span: &Span<'_>) -> Option<usize> {
-    span.tried(history).into_iter().find(|&line| {
+/// The first of `tried` in an isolated region that should have been served and was not.
+fn refused(history: &History, span: &Span<'_>, tried: &[usize]) -> Option<usize> {
+    tried.iter().copied().find(|&line| {
         let record = &history.records[line];
         let waited = span.until.saturating_sub(record.invoke_ns);
         record.invoke_ns >= span.from.saturating_add(GRACE_NS)

@@ -3,7 +3,7 @@
 //! What can be current is one of a few *classes*: a class of its own for every write whose value or version somebody
 //! can name, one for "nothing there" and one for "the element is there", where writes cannot be told apart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::search::{Model, Span};
@@ -63,6 +63,8 @@ struct Call {
     span: Span,
     sees: Option<Sees>,
     writes: Option<u32>,
+    /// Its place in the order of versions, as far as the history tells it.
+    rank: u32,
 }
 
 /// A write that may take effect once, at any time after its invocation, or never.
@@ -118,6 +120,7 @@ impl Register {
                     span,
                     sees,
                     writes,
+                    rank: 0,
                 });
             } else if let Some(class) = writes {
                 model.by_class[class as usize].push(model.environment.len());
@@ -129,7 +132,41 @@ impl Register {
                 });
             }
         }
+        model.rank_calls(operations, &names.writers);
         model
+    }
+
+    /// Ranks the calls by the version that each wrote or showed. One that shows none comes right after the highest
+    /// that was known when it began.
+    fn rank_calls(&mut self, operations: &[Operation<'_>], writers: &Writers<'_>) {
+        let mut known: Vec<(u64, &str)> = Vec::new();
+        let mut versions = BTreeSet::from([""]);
+        let version = |call: &Call| {
+            let operation = &operations[call.operation];
+            match call.writes {
+                Some(_) => writers.versions[call.operation],
+                None => writers.version_read(operation.record),
+            }
+        };
+        for call in &self.calls {
+            if let Some(version) = version(call) {
+                known.push((call.span.complete, version));
+                versions.insert(version);
+            }
+        }
+        known.sort_unstable();
+        for at in 1..known.len() {
+            known[at].1 = known[at].1.max(known[at - 1].1);
+        }
+        let places: BTreeMap<&str, u32> = versions.into_iter().zip(0..).collect();
+        for call in &mut self.calls {
+            let shown = version(call).unwrap_or_else(|| {
+                let before = known.partition_point(|(end, _)| *end < call.span.invoke);
+                before.checked_sub(1).map_or("", |last| known[last].1)
+            });
+            // A version is written before it is shown.
+            call.rank = 2 * places[shown] + u32::from(call.writes.is_none());
+        }
     }
 
     /// The intervals of the calls, for the search.
@@ -216,6 +253,10 @@ impl Model for Register {
 
     fn is_read(&self, call: usize) -> bool {
         self.calls[call].writes.is_none()
+    }
+
+    fn rank(&self, call: usize) -> u32 {
+        self.calls[call].rank
     }
 
     fn step(&self, state: &State, call: usize, bound: u64, next: &mut Vec<State>) {

@@ -22,6 +22,10 @@ pub(super) trait Model {
     /// Whether `call` never changes the state by itself.
     fn is_read(&self, call: usize) -> bool;
 
+    /// Which of several calls to try first: lower ones. Any ranks give the same answer; those of the order in which
+    /// the calls did take effect give it without a wrong turn.
+    fn rank(&self, call: usize) -> u32;
+
     /// Appends to `next` every state that `call` can leave behind when it is the next in the order. Environment
     /// effects invoked at or before `bound` may come first. Where a read agrees with `state`, `state` itself must be
     /// the only choice offered: taking an environment effect before somebody observes it gains nothing.
@@ -107,9 +111,9 @@ impl Done {
     }
 }
 
-/// The calls that may be next, the one that must end first in front, and the moment by which one of them must have
-/// taken effect.
-fn candidates(calls: &[Span], done: &Done) -> (Vec<usize>, u64) {
+/// The calls that may be next, the one of the lowest rank in front and of equal ones the one that must end first, and
+/// the moment by which one of them must have taken effect.
+fn candidates(calls: &[Span], model: &impl Model, done: &Done) -> (Vec<usize>, u64) {
     let mut bound = u64::MAX;
     let mut open = Vec::new();
     for (call, span) in calls.iter().enumerate().skip(done.base) {
@@ -123,7 +127,7 @@ fn candidates(calls: &[Span], done: &Done) -> (Vec<usize>, u64) {
     }
     // The bound fell while the list grew.
     open.retain(|&call| calls[call].invoke <= bound);
-    open.sort_by_key(|&call| (calls[call].complete, call));
+    open.sort_by_key(|&call| (model.rank(call), calls[call].complete, call));
     (open, bound)
 }
 
@@ -146,7 +150,7 @@ pub(super) fn search<M: Model>(calls: &[Span], model: &M, budget: &mut u64) -> F
         if count == calls.len() {
             return Found::Order;
         }
-        let (open, bound) = candidates(calls, &done);
+        let (open, bound) = candidates(calls, model, &done);
         let mut branches = Vec::new();
         let mut stuck = Vec::new();
         for &call in &open {

@@ -394,6 +394,22 @@ fn a_spent_budget_is_unknown_and_a_violation_elsewhere_still_wins() {
     assert_violation(&check_with_budget(&history(records), 5), "t/z", &[13]);
 }
 
+#[test]
+fn versions_lead_the_search_through_many_writes_at_once() {
+    // Thirty writes under way at once, which end in one order and take effect in the other.
+    let writes = (0..30u64).map(|n| {
+        let version = format!("v{:03}", 99 - n);
+        put(n, &format!("w{n}"), n, 1_000 + n).etag(&version)
+    });
+    let reads = (0..30u64).rev().map(|n| {
+        let at = 100 + 10 * (30 - n);
+        get(50, &format!("w{n}"), at, at + 1).etag(&format!("v{:03}", 99 - n))
+    });
+    let records: Vec<Record> = writes.chain(reads).collect();
+    let verdict = check_with_budget(&history(records), 5_000);
+    assert_eq!(verdict, Verdict::Ok);
+}
+
 /// A linearizable history of one register: operations take effect at distinct moments inside their intervals.
 fn random_register(rng: &mut Rng, key: &str, operations: u64, width: u64) -> Vec<Record> {
     let mut current: Option<(String, String)> = None;
