@@ -60,7 +60,8 @@ impl Replica {
         for waiting in waiting {
             wait_for(&mut self.jobs, held, dot, waiting);
         }
-        if held.voters.region_reached(region, |node| node == me) {
+        let alone = self.rules.broken(Mutant::CommittedAlone);
+        if alone || held.voters.region_reached(region, |node| node == me) {
             self.commit_own(turn, shard, origin, seq);
         } else {
             self.push(turn, shard, origin);
