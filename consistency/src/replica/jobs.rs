@@ -89,7 +89,8 @@ impl Replica {
         let Some(job) = self.close_job(id) else {
             return;
         };
-        if matches!(&result, Err(refusal) if refusal.reason == Reason::UnknownOutcome) {
+        let unknown = |refusal: &Refusal| refusal.reason == Reason::UnknownOutcome;
+        if job.asker != Asker::Settle && result.as_ref().is_err_and(unknown) {
             turn.note(Note::OutcomeUnknown);
         }
         match job.asker {
