@@ -79,11 +79,19 @@ pub enum Mutant {
     DepsOmitted,
     /// The clock's bound is not taken up again after a restart.
     ClockNotReserved,
+    /// A write that had begun when its deadline passed is said not to be applied.
+    TimeoutSaysNotApplied,
+    /// A node takes the retry of a request whose first attempt another node took.
+    RetryTakenElsewhere,
+    /// A session's read that has waited long enough is served from what is there.
+    SessionServedUncovered,
+    /// Own entries count as committed in the region once they are durable here.
+    CommittedAlone,
 }
 
 impl Mutant {
     /// All of them, in the order of the declaration.
-    pub const ALL: [Mutant; 36] = [
+    pub const ALL: [Mutant; 40] = [
         Mutant::DoubleBallot,
         Mutant::MergeAtAccept,
         Mutant::NoDedup,
@@ -120,6 +128,10 @@ impl Mutant {
         Mutant::TokenReplaced,
         Mutant::DepsOmitted,
         Mutant::ClockNotReserved,
+        Mutant::TimeoutSaysNotApplied,
+        Mutant::RetryTakenElsewhere,
+        Mutant::SessionServedUncovered,
+        Mutant::CommittedAlone,
     ];
 }
 

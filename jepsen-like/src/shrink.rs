@@ -151,3 +151,66 @@ impl<F: Fn(&Scenario) -> Run> Search<'_, F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::History;
+    use crate::nemesis::{Action, Nemesis};
+    use crate::sim::scenario::Choice;
+    use crate::workload::{Levels, Workload};
+
+    fn scenario() -> Scenario {
+        let choice = Choice {
+            workload: Workload::Register,
+            levels: Levels::Strong,
+            nemeses: vec![Nemesis::Kill, Nemesis::Pause, Nemesis::Delay],
+            load_ms: 60_000,
+        };
+        choice.draw(1)
+    }
+
+    /// A run that violates `wanted` when a node is paused, two clients act and the load lasts two seconds.
+    fn fake(scenario: &Scenario) -> Run {
+        let paused = |it: &Planned| matches!(it.action, Action::Pause(_));
+        let fails = scenario.planned.iter().any(paused)
+            && scenario.processes >= 2
+            && scenario.load_ms >= 2_000;
+        let violations = match fails {
+            true => vec![("wanted".to_owned(), String::new())],
+            false => vec![("other".to_owned(), String::new())],
+        };
+        Run {
+            seed: scenario.seed,
+            history: History::default(),
+            trace: 0,
+            virtual_us: 0,
+            steps: 0,
+            notes: std::collections::BTreeMap::new(),
+            refused: std::collections::BTreeMap::new(),
+            violations,
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_that_is_not_needed() {
+        let scenario = scenario();
+        let shrunk = shrink(&scenario, "wanted", RUNS_MAX, fake).unwrap();
+        assert!(!shrunk.gave_up, "{} runs", shrunk.runs);
+        let small = &shrunk.scenario;
+        assert_eq!(small.faults().len(), 1);
+        assert_eq!(small.faults()[0][0].of, Nemesis::Pause);
+        assert_eq!(small.planned.len(), 2, "a fault keeps its end");
+        assert_eq!(small.processes, 2);
+        let begins_ms = small.planned[0].at.as_millis() as u64;
+        assert!(small.load_ms < 2 * begins_ms.max(2_000), "{small:?}");
+    }
+
+    #[test]
+    fn it_ends_when_the_runs_are_used_up_and_refuses_what_does_not_fail() {
+        let scenario = scenario();
+        let shrunk = shrink(&scenario, "wanted", 3, fake).unwrap();
+        assert_eq!((shrunk.runs, shrunk.gave_up), (3, true));
+        assert!(shrink(&scenario, "never", RUNS_MAX, fake).is_none());
+    }
+}

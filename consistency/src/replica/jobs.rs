@@ -11,6 +11,7 @@ use super::turn::Turn;
 use super::{Replica, Timer};
 use crate::effect::{Effect, Note};
 use crate::message::Message;
+use crate::rules::Mutant;
 use crate::version::Dot;
 
 /// An open request's number at this replica.
@@ -88,7 +89,8 @@ impl Replica {
         let Some(job) = self.close_job(id) else {
             return;
         };
-        if matches!(&result, Err(refusal) if refusal.reason == Reason::UnknownOutcome) {
+        let unknown = |refusal: &Refusal| refusal.reason == Reason::UnknownOutcome;
+        if job.asker != Asker::Settle && result.as_ref().is_err_and(unknown) {
             turn.note(Note::OutcomeUnknown);
         }
         match job.asker {
@@ -155,6 +157,8 @@ impl Replica {
         let Some(job) = self.jobs.get(&id) else {
             return;
         };
+        let unharmed =
+            job.request.command.is_read() || self.rules.broken(Mutant::TimeoutSaysNotApplied);
         let refusal = match job.stage {
             Stage::Session => Refusal::not_applied(
                 Reason::SessionUnavailable,
@@ -166,7 +170,7 @@ impl Replica {
                 "the deadline passed before anything was written; retry",
             ),
             Stage::Begun => Refusal {
-                applied: match job.request.command.is_read() {
+                applied: match unharmed {
                     true => Applied::No,
                     false => Applied::Maybe,
                 },

@@ -484,7 +484,7 @@ impl Replica {
                     "a retry must name the level of its first attempt",
                 ));
             }
-            if node != self.me.node {
+            if node != self.me.node && !self.rules.broken(Mutant::RetryTakenElsewhere) {
                 return Err(unknown(
                     "another node took the first attempt; only it can tell the outcome: read, then decide",
                 ));

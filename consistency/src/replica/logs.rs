@@ -60,7 +60,8 @@ impl Replica {
         for waiting in waiting {
             wait_for(&mut self.jobs, held, dot, waiting);
         }
-        if held.voters.region_reached(region, |node| node == me) {
+        let alone = self.rules.broken(Mutant::CommittedAlone);
+        if alone || held.voters.region_reached(region, |node| node == me) {
             self.commit_own(turn, shard, origin, seq);
         } else {
             self.push(turn, shard, origin);
@@ -195,11 +196,15 @@ impl Replica {
             return;
         };
         let overdue = |p: &Pushed| turn.now.monotonic >= p.waits_since + patience;
-        if held.pushed.get(&(origin, node)).is_some_and(overdue) {
+        let again = held.pushed.get(&(origin, node)).is_some_and(overdue);
+        if again {
             held.pushed.remove(&(origin, node));
-            turn.note(Note::PushedAgain);
         }
         self.push_to(turn, shard, origin, node);
+        // A probe must not make this step one that says something.
+        if again && turn.has_said() {
+            turn.note(Note::PushedAgain);
+        }
     }
 
     /// Own entries up to `upto` are durable on a majority of the region: they count from now on.

@@ -8,7 +8,7 @@ use crate::limits::{ATTEMPT_MS_MIN, ATTEMPT_ROUND_TRIPS};
 use crate::quorum::majority;
 use crate::request::{Reason, Refusal};
 
-use super::jobs::JobId;
+use super::jobs::{Asker, JobId};
 use super::turn::Turn;
 use super::{Replica, Standing, local};
 
@@ -110,7 +110,10 @@ impl Replica {
             let Some(job) = self.jobs.get(&id) else {
                 continue;
             };
-            turn.note(Note::QuorumLost);
+            // Who settles is nobody who asked.
+            if job.asker != Asker::Settle {
+                turn.note(Note::QuorumLost);
+            }
             let shard = local::shard_of(&job.request.command);
             let refusal = match (self.may_be_applied(id), self.voters_reachable(now, shard)) {
                 (true, _) => Refusal::maybe_applied(Reason::QuorumUnreachable, UNREACHABLE_BEGUN),

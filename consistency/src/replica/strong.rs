@@ -369,12 +369,7 @@ impl Replica {
             group: group.number,
             ..place
         };
-        if base.value.recalls_any(&group.operations) {
-            turn.note(Note::RequestRecalled);
-        }
-        if group.operations.len() > 1 {
-            turn.note(Note::OperationsShared);
-        }
+        note_group(turn, &base.value, &group.operations);
         let absorbed = base.absorbed;
         let (value, mut outcomes) = base.propose(&group.operations, place);
         let jobs = group.jobs.clone();
@@ -742,6 +737,16 @@ fn condition_failed(etag: Bytes, context: Context) -> Refusal {
             Reason::ConditionFailed,
             "the condition did not hold; read again and decide",
         )
+    }
+}
+
+/// Counts what is rare about a group that goes out on top of a value.
+fn note_group(turn: &mut Turn<'_>, base: &StrongValue, operations: &[Operation]) {
+    if base.recalls_any(operations) {
+        turn.note(Note::RequestRecalled);
+    }
+    if operations.len() > 1 {
+        turn.note(Note::OperationsShared);
     }
 }
 

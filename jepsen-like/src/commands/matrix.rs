@@ -49,7 +49,7 @@ pub fn matrix(options: &MatrixOptions) -> anyhow::Result<bool> {
         let replay = planned::replay(&place.choice(options.load_ms), options.seed);
         violations.push(format!("RED {}: {by}\n  replay: {replay}", place.name()));
         if !run.violations.is_empty() && first_red.is_none() {
-            first_red = Some((scenario.clone(), run.violations.clone()));
+            first_red = Some(scenario.clone());
         }
     });
     if matrix.cells.is_empty() {
@@ -60,9 +60,9 @@ pub fn matrix(options: &MatrixOptions) -> anyhow::Result<bool> {
     for red in &violations {
         println!("{red}");
     }
-    if let Some((scenario, _)) = &first_red {
+    if let Some(scenario) = &first_red {
         let run = run_one(scenario);
-        planned::shrink_and_print(scenario, &run, &run_one, None)?;
+        planned::shrink_and_print(scenario, &run, &run_one, planned::Left::default())?;
     }
     println!(
         "{} cells: {} green, {} red, {} not run, {} n/a; {:.0} virtual seconds in {:.1} s ({:.0} times real time)",

@@ -77,8 +77,12 @@ pub fn planned(runs: &PlannedRuns, history: Option<File>) -> anyhow::Result<bool
             println!("  replay: {replay}{}", mutant_option(runs));
         }
         if !run.violations.is_empty() && !failed_before {
-            let shrunk = shrink_and_print(&scenario, &run, &run_one, runs.shrunk.as_deref());
-            kept = Some(shrunk?.unwrap_or(run));
+            let left = Left {
+                plan: runs.shrunk.as_deref(),
+                options: &mutant_option(runs),
+            };
+            let shrunk = shrink_and_print(&scenario, &run, &run_one, left)?;
+            kept = Some(shrunk.unwrap_or(run));
         } else if !failed_before {
             kept = Some(run);
         }
@@ -163,6 +167,15 @@ fn print_violations(run: &Run) {
     }
 }
 
+/// What a shrinking leaves behind.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Left<'a> {
+    /// Where the plan is written; `None`: into the folder for temporary files.
+    pub(super) plan: Option<&'a Path>,
+    /// What the replay needs beside the plan.
+    pub(super) options: &'a str,
+}
+
 /// Shrinks a failing run, prints what is left of it and writes its plan. Returns its run.
 ///
 /// # Errors
@@ -171,7 +184,7 @@ pub(super) fn shrink_and_print(
     scenario: &Scenario,
     run: &Run,
     run_one: impl Fn(&Scenario) -> Run,
-    plan: Option<&Path>,
+    left: Left<'_>,
 ) -> anyhow::Result<Option<Run>> {
     let Some((property, _)) = run.violations.first() else {
         return Ok(None);
@@ -203,9 +216,14 @@ pub(super) fn shrink_and_print(
     }
     print_violations(&run);
     let default = env::temp_dir().join(format!("hansa-jepsen-plan-{}.json", small.seed));
-    let path = plan.map_or(default, Path::to_owned);
+    let path = left.plan.map_or(default, Path::to_owned);
     let text = serde_json::to_string_pretty(&small)?;
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    println!("  replay: {} sim --plan {}", invocation(), path.display());
+    println!(
+        "  replay: {} sim --plan {}{}",
+        invocation(),
+        path.display(),
+        left.options
+    );
     Ok(Some(run))
 }

@@ -17,6 +17,8 @@ pub struct Candidate {
     /// The rules without it.
     pub rules: Rules,
     shape: Option<Shape>,
+    /// What the rule needs beside the shape to matter; nothing of it is broken.
+    setting: fn(&mut Profile),
     /// What is broken below the core.
     disk: fn(&mut Profile),
 }
@@ -45,8 +47,16 @@ impl Candidate {
             disk: match mutant {
                 Mutant::VoteBeforeSequence => |profile| profile.sequence_late = true,
                 Mutant::PendingNotOverlaid => |profile| profile.hides_pending = true,
+                _ => |_| {},
+            },
+            setting: match mutant {
                 // With one replica per region every own entry is committed at once.
                 Mutant::PushesHideUncommitted => |profile| profile.replicas = 3,
+                // What one node alone has is lost only with its disk, while nobody else hears of it.
+                Mutant::CommittedAlone => |profile| {
+                    profile.replicas = 3;
+                    profile.weather.loss = 500;
+                },
                 _ => |_| {},
             },
         }
@@ -59,6 +69,7 @@ impl Candidate {
             name: "LyingSync".into(),
             rules: Rules::default(),
             shape: Some(Shape::Crashing),
+            setting: |_| {},
             disk: |profile| profile.lying_sync = true,
         }
     }
@@ -73,7 +84,11 @@ impl Candidate {
     /// One run with the rule broken, in the shape in which it matters (or the given one).
     #[must_use]
     pub fn run(&self, seed: u64, shape: Option<Shape>) -> Run {
-        run_shaped(seed, self.rules, shape.or(self.shape), self.disk)
+        let (setting, disk) = (self.setting, self.disk);
+        run_shaped(seed, self.rules, shape.or(self.shape), |profile| {
+            setting(profile);
+            disk(profile);
+        })
     }
 
     /// A planned run with the rule broken.
@@ -84,11 +99,11 @@ impl Candidate {
 
     /// Runs seeds until a checker catches it; `None` when the budget is used up.
     ///
-    /// A catch counts only if the same seed in the same shape is clean with all rules in force.
+    /// A catch counts only if the same seed in the same shape and setting is clean with all rules in force.
     #[must_use]
     pub fn catch(&self, budget: u64) -> Option<Caught> {
-        let (rules, shape, disk) = (self.rules, self.shape, self.disk);
-        let runs = in_parallel(1, budget, move |seed| run_shaped(seed, rules, shape, disk));
+        let broken = self.clone();
+        let runs = in_parallel(1, budget, move |seed| broken.run(seed, None));
         for run in runs {
             let seed = run.seed;
             let mut properties = run.violations.into_iter().map(|(by, _)| by);
@@ -97,7 +112,7 @@ impl Candidate {
             };
             let mut also: Vec<String> = properties.filter(|other| *other != by).collect();
             also.dedup();
-            let control = run_shaped(seed, Rules::default(), shape, |_| {});
+            let control = run_shaped(seed, Rules::default(), self.shape, self.setting);
             if control.violations.is_empty() {
                 let after = seed;
                 return Some(Caught {
@@ -115,7 +130,9 @@ impl Candidate {
 /// The shape in which a rule matters; `None` where the drawn shapes will do.
 fn shape_for(mutant: Mutant) -> Option<Shape> {
     match mutant {
-        Mutant::VoteBeforeSequence | Mutant::IncarnationReused => Some(Shape::TailLosing),
+        Mutant::VoteBeforeSequence | Mutant::IncarnationReused | Mutant::CommittedAlone => {
+            Some(Shape::TailLosing)
+        }
         Mutant::PendingNotOverlaid => Some(Shape::Busy),
         Mutant::PromiseNotDurable => Some(Shape::Crashing),
         // A clock goes back only over a restart shorter than it ran ahead.
@@ -135,7 +152,30 @@ fn shape_for(mutant: Mutant) -> Option<Shape> {
         | Mutant::ViewJoinedAtCommit
         | Mutant::StrongValueWithoutDeps
         | Mutant::StrongIgnoresToken
-        | Mutant::SessionPutDoesNotWait => Some(Shape::Wandering),
+        | Mutant::SessionPutDoesNotWait
+        | Mutant::SessionServedUncovered => Some(Shape::Wandering),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_acknowledges_alone_loses_what_it_acknowledged() {
+        let caught = Candidate::of(Mutant::CommittedAlone).catch(60);
+        assert_eq!(caught.map(|it| it.by), Some("durability".to_owned()));
+    }
+
+    #[test]
+    fn the_newest_rules_of_the_core_are_missed_at_once() {
+        for mutant in [
+            Mutant::TimeoutSaysNotApplied,
+            Mutant::RetryTakenElsewhere,
+            Mutant::SessionServedUncovered,
+        ] {
+            assert!(Candidate::of(mutant).catch(60).is_some(), "{mutant:?}");
+        }
     }
 }
