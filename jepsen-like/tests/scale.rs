@@ -253,6 +253,7 @@ fn fault(second: u64) -> Record {
         isolated: Some(vec![isolated.to_owned()]),
         majority: Some(true),
         connected: others.map(|region| (*region).to_owned()).collect(),
+        impaired: Vec::new(),
     };
     event.record(second * 1_000 * MS, second * 1_000 * MS + 5)
 }

@@ -43,6 +43,9 @@ pub struct FaultEvent {
     /// The regions of that majority. Empty: not told which; then the regions that are not isolated are judged as one.
     #[serde(default)]
     pub connected: Vec<String>,
+    /// The regions that are neither isolated nor of that majority: they are promised nothing but the truth.
+    #[serde(default)]
+    pub impaired: Vec<String>,
 }
 
 impl FaultEvent {
@@ -69,6 +72,9 @@ impl FaultEvent {
         }
         if !self.connected.is_empty() {
             value.insert("connected".into(), names(&self.connected));
+        }
+        if !self.impaired.is_empty() {
+            value.insert("impaired".into(), names(&self.impaired));
         }
         Record {
             value: Some(Datum::Json(value.into())),
@@ -157,6 +163,7 @@ mod tests {
             isolated: Some(vec!["eu".into()]),
             majority: Some(true),
             connected: vec!["us".into(), "ap".into()],
+            impaired: Vec::new(),
         };
         let record = event.record(5, 7);
         let line = serde_json::to_string(&record).unwrap();
@@ -173,6 +180,7 @@ mod tests {
             isolated: None,
             majority: None,
             connected: Vec::new(),
+            impaired: Vec::new(),
         };
         assert_eq!(FaultEvent::of(&bare.record(1, 1)), Ok(Some(bare)));
     }

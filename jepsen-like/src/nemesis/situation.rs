@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, Clock, Disk, Layout, NodeIndex, Wire};
+use super::{Action, Clock, Disk, Layout, Nemesis, NodeIndex, Planned, Wire};
+use crate::history::events::{FaultEvent, Phase};
 
 /// What is promised to a region while the present faults last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +110,33 @@ impl Situation {
             }
         };
         regions.clone().map(standing).collect()
+    }
+
+    /// The line of a history that says so; `names` are those of the regions. The whole cluster is told: what was
+    /// done last is only what it is called by.
+    #[must_use]
+    pub fn event(&self, names: &[String], planned: Option<&Planned>, ended: bool) -> FaultEvent {
+        let standings = self.standings();
+        let of = |standing: Standing| -> Vec<String> {
+            let all = names.iter().zip(&standings);
+            all.filter(|(_, it)| **it == standing)
+                .map(|(name, _)| name.clone())
+                .collect()
+        };
+        let connected = of(Standing::Majority);
+        FaultEvent {
+            nemesis: planned.map_or(Nemesis::Calm, |it| it.of).name(),
+            phase: match planned {
+                _ if ended => Phase::End,
+                Some(it) if !it.begins => Phase::Act,
+                _ => Phase::Begin,
+            },
+            action: planned.map(|it| it.action.to_string()),
+            isolated: Some(of(Standing::Isolated)),
+            majority: Some(!connected.is_empty()),
+            connected,
+            impaired: of(Standing::Impaired),
+        }
     }
 
     fn is_whole(&self, region: usize) -> bool {

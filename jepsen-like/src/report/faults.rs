@@ -89,8 +89,8 @@ impl Line {
             at_ns: record.invoke_ns,
             begins: kind.map(str::to_owned),
             isolated: names(&value["isolated"]),
-            impaired: names(&value["regions"]["impaired"]),
-            majority: names(&value["regions"]["majority"]),
+            impaired: names(&value["impaired"]),
+            majority: names(&value["connected"]),
         })
     }
 

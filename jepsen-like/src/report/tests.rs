@@ -36,8 +36,8 @@ pub(super) fn fault(
     record.complete_ns = Some(at_ns);
     record.status = Status::Ok;
     record.value = Some(Datum::Json(json!({
-        "nemesis": kind, "phase": phase, "action": kind, "isolated": isolated, "majority": true,
-        "regions": {"majority": ["whole"], "impaired": impaired},
+        "nemesis": kind.unwrap_or("calm"), "phase": phase, "action": kind, "isolated": isolated,
+        "majority": true, "connected": ["whole"], "impaired": impaired,
     })));
     record
 }
@@ -186,7 +186,7 @@ fn faults(nemeses: &[Nemesis], until: Duration, random: &mut Random) -> Vec<Reco
     lines.push(fault(until.as_nanos() as u64, None, "end", &[], &[]));
     for line in &mut lines {
         if let Some(Datum::Json(value)) = &mut line.value {
-            value["regions"]["majority"] = json!(REGIONS);
+            value["connected"] = json!(REGIONS);
         }
     }
     lines

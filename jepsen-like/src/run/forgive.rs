@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::history::events::FaultEvent;
 use crate::history::{Level, Op, Record, Status};
 
 /// Without faults everything is shipped within this, nanoseconds: ten times the longest round trip.
@@ -58,12 +59,8 @@ fn unshipped_since(records: &[Record], when_ns: u64) -> u64 {
 
 /// Whether all regions hear each other after this line.
 fn is_calm(line: &Record) -> bool {
-    let Some(crate::history::Datum::Json(value)) = &line.value else {
-        return false;
-    };
-    let impaired = value["regions"]["impaired"].as_array();
-    let isolated = value["isolated"].as_array();
-    impaired.is_some_and(Vec::is_empty) && isolated.is_some_and(Vec::is_empty)
+    let event = FaultEvent::of(line).ok().flatten();
+    event.is_some_and(|it| it.impaired.is_empty() && it.isolated.is_some_and(|all| all.is_empty()))
 }
 
 /// Whether the receipt names no region that has it but that of the node itself.

@@ -13,12 +13,10 @@ use super::outcome::{Finding, Round};
 use super::strikes::{self, Struck};
 use super::{Cell, Options, forgive, random_of};
 use crate::checker;
-use crate::history::{Datum, History, Op, Record, Status};
+use crate::history::events::UsageEvent;
+use crate::history::{History, Record};
 use crate::nemesis::Plan;
-use crate::target::{RunClock, Target};
-
-/// The process that the use of memory and disk is recorded under.
-const USAGE_PROCESS: u64 = 2_000_001;
+use crate::target::{RunClock, Target, Usage};
 
 /// Plays a round on a cluster that is ready and quiet.
 ///
@@ -127,16 +125,14 @@ async fn finish<T: Target>(
 
 async fn usage<T: Target>(target: &mut T, clock: RunClock) -> Vec<Record> {
     let used = target.usage().await;
-    let line = |(at, used): (usize, crate::target::Usage)| {
-        let now = clock.now_ns() + at as u64;
-        let mut record = Record::event(USAGE_PROCESS, Op::Usage, now);
-        record.node = Some(target.node_name(used.node));
-        record.complete_ns = Some(now);
-        record.status = Status::Ok;
-        record.value = Some(Datum::Json(serde_json::json!({
-            "memory": used.memory, "disk": used.disk, "files": used.files,
-        })));
-        record
+    let line = |(at, used): (usize, Usage)| {
+        let event = UsageEvent {
+            memory: used.memory,
+            disk: used.disk,
+            files: used.files,
+        };
+        // One process records them all, one after the other.
+        event.record(&target.node_name(used.node), clock.now_ns() + at as u64)
     };
     used.into_iter().enumerate().map(line).collect()
 }

@@ -3,17 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::load::Desk;
-use crate::history::{Datum, Op, Record, Status};
-use crate::nemesis::{
-    Action, Layout, Nemesis, NodeIndex, Plan, Planned, Refused, Situation, Standing,
-};
+use crate::history::Record;
+use crate::nemesis::{Action, Layout, Nemesis, NodeIndex, Plan, Planned, Refused, Situation};
 use crate::target::{RunClock, Target};
-
-/// The process that faults are recorded under.
-const PROCESS: u64 = 2_000_000;
 
 /// What came of a plan.
 #[derive(Debug, Default)]
@@ -28,11 +21,6 @@ pub(super) struct Struck {
     pub(super) destroyed: Vec<(NodeIndex, u64)>,
 }
 
-/// Names, for the record.
-struct Names {
-    regions: Vec<String>,
-}
-
 /// Carries a plan out; returns when its last action is done or the load is over.
 pub(super) async fn carry_out<T: Target>(
     plan: &Plan,
@@ -44,7 +32,7 @@ pub(super) async fn carry_out<T: Target>(
     let names = names(target, layout);
     let mut situation = Situation::new(layout);
     let mut struck = Struck::default();
-    desk.record(line(None, "begin", &situation, &names, clock));
+    desk.record(line(None, false, &situation, &names, clock));
     for kind in plan.idle() {
         let why = "more nodes or a longer round: this plan has no place for it";
         struck.not_here.insert(kind, why.to_owned());
@@ -63,7 +51,7 @@ pub(super) async fn carry_out<T: Target>(
         after.apply(&planned.action);
         let ends = heals(&planned.action);
         if !ends {
-            desk.record(line(Some(planned), "act", &after, &names, clock));
+            desk.record(line(Some(planned), false, &after, &names, clock));
         }
         let done = target.act(planned.action).await;
         match done {
@@ -78,7 +66,7 @@ pub(super) async fn carry_out<T: Target>(
             Err(Refused::Failed(why)) => struck.failed.push(format!("{}: {why}", planned.action)),
         }
         if ends || struck.not_here.contains_key(&planned.of) {
-            desk.record(line(Some(planned), "act", &situation, &names, clock));
+            desk.record(line(Some(planned), false, &situation, &names, clock));
         }
     }
     struck
@@ -89,7 +77,7 @@ pub(super) fn healed<T: Target>(target: &T, clock: RunClock) -> Record {
     let layout = target.layout();
     line(
         None,
-        "end",
+        true,
         &Situation::new(layout),
         &names(target, layout),
         clock,
@@ -108,12 +96,9 @@ fn note(struck: &mut Struck, planned: &Planned, clock: RunClock) {
     }
 }
 
-fn names<T: Target>(target: &T, layout: Layout) -> Names {
-    Names {
-        regions: (0..layout.regions)
-            .map(|it| target.region_name(it))
-            .collect(),
-    }
+fn names<T: Target>(target: &T, layout: Layout) -> Vec<String> {
+    let regions = 0..layout.regions;
+    regions.map(|it| target.region_name(it)).collect()
 }
 
 /// Whether an action makes something better.
@@ -134,29 +119,11 @@ fn heals(action: &Action) -> bool {
 /// A line of the history: what is done, and what each region is promised from now on.
 fn line(
     planned: Option<&Planned>,
-    phase: &str,
+    ended: bool,
     situation: &Situation,
-    names: &Names,
+    names: &[String],
     clock: RunClock,
 ) -> Record {
-    let standings = situation.standings();
-    let of = |standing: Standing| -> Vec<&String> {
-        let all = names.regions.iter().zip(&standings);
-        all.filter(|(_, it)| **it == standing)
-            .map(|(name, _)| name)
-            .collect()
-    };
     let now = clock.now_ns();
-    let mut record = Record::event(PROCESS, Op::Nemesis, now);
-    record.complete_ns = Some(now);
-    record.status = Status::Ok;
-    record.value = Some(Datum::Json(json!({
-        "nemesis": planned.map(|it| it.of.name()),
-        "phase": if planned.is_some_and(|it| it.begins) { "begin" } else { phase },
-        "action": planned.map(|it| it.action.to_string()),
-        "isolated": of(Standing::Isolated),
-        "majority": !of(Standing::Majority).is_empty(),
-        "regions": {"majority": of(Standing::Majority), "impaired": of(Standing::Impaired)},
-    })));
-    record
+    situation.event(names, planned, ended).record(now, now)
 }

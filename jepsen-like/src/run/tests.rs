@@ -168,7 +168,7 @@ impl TargetClient for FakeClient {
         let all: Vec<String> = (0..3).map(region_name).collect();
         record.receipt = Some(json!({
             "level": if intent.level == Level::Strong { "strong" } else { "session" },
-            "served_by": record.node, "served_in": region, "staleness_ms": 0.0,
+            "served_by": record.node, "served_in": region, "staleness_ms": 0,
             "durable_regions": all, "regions": all, "wan_round_trips": 1,
         }));
         self.last_ns = clock.now_ns().max(invoke_ns);

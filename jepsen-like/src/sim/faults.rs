@@ -16,18 +16,16 @@
 
 use std::collections::BTreeMap;
 
-use hansa_consistency::key::{NodeId, RegionId};
+use hansa_consistency::key::NodeId;
 use hansa_consistency::message::Envelope;
 use hansa_consistency::request::{Applied, Reason, Refusal};
-use serde_json::json;
 
 use super::node::Node;
 use super::world::{CLIENT_US, LINK_BROKEN_US, Todo, World};
-use crate::history::{Datum, Op, Record, Status};
-use crate::nemesis::{Action, Clock, Data, Disk, Nemesis, NodeIndex, Planned, Refused, Wire};
+use crate::nemesis::{
+    Action, Clock, Data, Disk, Layout, Nemesis, NodeIndex, Planned, Refused, Situation, Wire,
+};
 
-/// Number of the process that faults are recorded under.
-const NEMESIS_PROCESS: u64 = 2_000_000;
 /// When the plan begins, microseconds of the run: the nodes are up then.
 pub const PLAN_BEGINS_US: u64 = 1_000_000;
 /// Messages that wait in a black hole for its end, per direction: about what a socket's buffer holds.
@@ -42,9 +40,10 @@ const ROT_US_MAX: u64 = 3_900_000;
 const SPACE_NOTICED_US: u64 = 1_000_000;
 
 /// The plan and what came of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Faults {
     planned: Vec<Planned>,
+    situation: Situation,
     /// Kinds of which something was not carried out, and why.
     pub refused: BTreeMap<Nemesis, String>,
     /// What waits in black holes.
@@ -56,6 +55,19 @@ pub struct Faults {
 }
 
 impl Faults {
+    /// Nothing planned.
+    #[must_use]
+    pub fn none(layout: Layout) -> Faults {
+        Faults {
+            planned: Vec::new(),
+            situation: Situation::new(layout),
+            refused: BTreeMap::new(),
+            held: BTreeMap::new(),
+            postponed: BTreeMap::new(),
+            hinders: false,
+        }
+    }
+
     /// A message waits in a black hole, if there is room.
     pub fn hold(&mut self, direction: (NodeId, NodeId), envelope: Envelope) {
         let held = self.held.entry(direction).or_default();
@@ -370,57 +382,20 @@ impl World {
     // --- the record
 
     fn note_planned(&mut self, planned: &Planned) {
-        let phase = if planned.begins { "begin" } else { "continue" };
-        let action = planned.action.to_string();
-        self.note_fault(&planned.of.name(), phase, &action);
+        self.faults.situation.apply(&planned.action);
+        self.note_situation(Some(planned), false);
     }
 
     pub(super) fn note_healed(&mut self) {
-        self.note_fault("heal", "heal", "everything healed");
+        self.faults.situation.heal();
+        self.note_situation(None, true);
     }
 
-    fn note_fault(&mut self, nemesis: &str, phase: &str, action: &str) {
-        let value = json!({
-            "nemesis": nemesis,
-            "phase": phase,
-            "action": action,
-            "isolated": self.isolated(),
-            "majority": self.has_majority(),
-        });
-        let now_ns = self.now_ns();
-        let mut record = Record::event(NEMESIS_PROCESS, Op::Nemesis, now_ns);
-        record.status = Status::Ok;
-        record.value = Some(Datum::Json(value));
-        record.complete_ns = Some(now_ns);
-        self.history.records.push(record);
-    }
-
-    /// Regions of which no node and no node of another region hear each other.
-    fn isolated(&self) -> Vec<String> {
-        let joined = |region: RegionId| {
-            let (inside, outside): (Vec<&Node>, Vec<&Node>) =
-                self.nodes.values().partition(|node| node.region == region);
-            let hears = |a: &&Node| outside.iter().any(|b| self.network.joins(a.id, b.id));
-            inside.iter().any(hears)
-        };
+    fn note_situation(&mut self, planned: Option<&Planned>, ended: bool) {
         let regions = self.topology().regions.keys();
-        let alone = regions.filter(|region| !joined(**region));
-        alone.map(|region| format!("r{}", region.0)).collect()
-    }
-
-    /// Whether some node reaches a quorum: in a majority of the regions a majority of the nodes that run, have
-    /// lost nothing, and hear it and are heard by it; itself included.
-    fn has_majority(&self) -> bool {
-        let able = |node: &&Node| node.is_able() && !node.lost_data;
-        let regions = &self.topology().regions;
-        self.nodes.values().filter(able).any(|from| {
-            let reaches = |id: &&NodeId| {
-                let there = self.nodes.get(id).filter(able);
-                there.is_some_and(|to| to.id == from.id || self.network.joins(from.id, to.id))
-            };
-            let quorate =
-                |nodes: &&Vec<NodeId>| nodes.iter().filter(reaches).count() > nodes.len() / 2;
-            regions.values().filter(quorate).count() > regions.len() / 2
-        })
+        let names: Vec<String> = regions.map(|region| format!("r{}", region.0)).collect();
+        let event = self.faults.situation.event(&names, planned, ended);
+        let now_ns = self.now_ns();
+        self.history.records.push(event.record(now_ns, now_ns));
     }
 }

@@ -153,13 +153,6 @@ impl Node {
         self.clock = (clock, now_us);
     }
 
-    /// Whether it runs, is not held up and has a disk that works.
-    #[must_use]
-    pub fn is_able(&self) -> bool {
-        let disk_works = matches!(self.disk_fault, DiskFault::Healthy | DiskFault::Slow(_));
-        self.replica.is_some() && !self.paused && disk_works
-    }
-
     /// Opens the replica over what the disk holds.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ use super::network::{Network, Parcel};
 use super::node::{Damage, Node, Said};
 use super::profile::Profile;
 use crate::history::{Datum, History, Op, Record, Status};
+use crate::nemesis::Layout;
 use crate::nemesis::Wire;
 use crate::random::Random;
 use crate::workload::Generator;
@@ -179,6 +180,10 @@ impl World {
     pub fn new(seed: u64, profile: Profile, rules: Rules) -> World {
         let mut random = Random::new(seed);
         let topology = Arc::new(topology(&profile));
+        let layout = Layout {
+            regions: profile.regions.into(),
+            nodes_per_region: profile.replicas.into(),
+        };
         let mut nodes = BTreeMap::new();
         for (region, ids) in &topology.regions {
             for id in ids {
@@ -208,7 +213,7 @@ impl World {
             open: BTreeMap::new(),
             next_op: 0,
             nemesis: Nemesis::default(),
-            faults: Faults::default(),
+            faults: Faults::none(layout),
             load_until_us: profile.load_us,
             profile,
             history: History::default(),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use hansa_client::{Client, Consistency};
-use hansa_jepsen::disk::{Entries, Settings};
+use hansa_jepsen::disk::Settings;
 use hansa_jepsen::nemesis::{Data, Disk as Fault};
 use hansa_jepsen::random::Random;
 

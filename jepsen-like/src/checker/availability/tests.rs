@@ -15,6 +15,7 @@ fn stands(second: u64, isolated: &[&str], majority: Option<&[&str]>) -> Record {
         isolated: Some(names(isolated)),
         majority: Some(majority.is_some()),
         connected: names(majority.unwrap_or_default()),
+        impaired: Vec::new(),
     };
     event.record(second * S, second * S + 5)
 }

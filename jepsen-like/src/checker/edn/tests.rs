@@ -163,6 +163,7 @@ fn faults_are_of_the_nemesis_and_what_the_harness_reads_is_left_out() {
         isolated: None,
         majority: None,
         connected: Vec::new(),
+        impaired: Vec::new(),
     };
     let words = Record {
         value: Some(Datum::Text("Heal".into())),
