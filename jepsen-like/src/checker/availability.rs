@@ -25,6 +25,8 @@ pub const GRACE_NS: u64 = 1_000_000_000;
 pub const PATIENCE_NS: u64 = 5_000_000_000;
 /// The longest time without a strong operation served that is accepted while a majority is connected.
 pub const STRONG_GAP_NS: u64 = 10_000_000_000;
+/// A time without any try that is longer than this ends a gap.
+pub const IDLE_NS: u64 = 2_000_000_000;
 /// Most operations that a violation shows.
 const SHOWN: usize = 8;
 
@@ -295,20 +297,21 @@ impl Span<'_> {
         // The latest end of what was asked for so far, and the last time that something was served.
         let (mut open, mut before) = (0, self.from);
         let mut longest: Option<(u64, u64)> = None;
+        let mut note = |from: Option<u64>, until: u64| {
+            longest = longer(longest, from.map(|from| (from, until.max(from))));
+        };
         for served in ends {
-            while let Some(record) = waiting.next_if(|record| record.invoke_ns <= before) {
+            let mut begun = (open > before).then_some(before);
+            while let Some(record) = waiting.next_if(|record| record.invoke_ns < served) {
+                let asked = record.invoke_ns.max(before);
+                // Where nobody asks for long, nobody knows whether it would have been served.
+                if begun.is_none() || open.saturating_add(IDLE_NS) < asked {
+                    note(begun, open.min(served));
+                    begun = Some(asked);
+                }
                 open = open.max(end(record));
             }
-            let next = waiting.peek().map(|record| record.invoke_ns);
-            let begun = match open > before {
-                true => Some(before),
-                false => next.filter(|invoke| *invoke < served),
-            };
-            if let Some(begun) = begun
-                && longest.is_none_or(|(from, until)| until - from < served - begun)
-            {
-                longest = Some((begun, served));
-            }
+            note(begun, open.min(served));
             before = served;
         }
         let (from_ns, until_ns) = longest?;
@@ -319,6 +322,16 @@ impl Span<'_> {
             region: self.region.map(str::to_owned),
         })
     }
+}
+
+/// The longer of two times.
+fn longer(a: Option<(u64, u64)>, b: Option<(u64, u64)>) -> Option<(u64, u64)> {
+    a.into_iter()
+        .chain(b)
+        .reduce(|a, b| match b.1 - b.0 > a.1 - a.0 {
+            true => b,
+            false => a,
+        })
 }
 
 /// When the client was done with it.

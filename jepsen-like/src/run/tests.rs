@@ -165,11 +165,17 @@ impl TargetClient for FakeClient {
         if intent.tie == Tie::Keeps {
             record.token_out = Some("kept".to_owned());
         }
-        let all: Vec<String> = (0..3).map(region_name).collect();
+        let strong = intent.level == Level::Strong;
+        let regions: Vec<String> = match strong {
+            true => (0..3).map(region_name).collect(),
+            false => vec![region.clone()],
+        };
+        // It knows one place only, so nobody waits for others.
+        record.ack_regions = None;
         record.receipt = Some(json!({
-            "level": if intent.level == Level::Strong { "strong" } else { "session" },
+            "level": if strong { "strong" } else { "session" },
             "served_by": record.node, "served_in": region, "staleness_ms": 0,
-            "durable_regions": all, "regions": all, "wan_round_trips": 1,
+            "durable_regions": regions, "regions": regions, "wan_round_trips": u8::from(strong),
         }));
         self.last_ns = clock.now_ns().max(invoke_ns);
         record.complete_ns = Some(self.last_ns);

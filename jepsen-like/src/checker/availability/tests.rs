@@ -258,6 +258,21 @@ fn the_longest_gap_of_every_span_is_told() {
 }
 
 #[test]
+fn where_nobody_asks_for_long_nothing_is_known() {
+    let mut records = every_second("us", Strong, 11, 13);
+    // One failed, nobody asked for half a minute, and the next was served.
+    records.extend([
+        at("us", Strong, 135).failed(),
+        at("us", Strong, 440),
+        at("eu", Eventual, 120),
+    ]);
+    let history = while_cut(records);
+    assert!(check(&history).is_ok());
+    let strong = gaps(&history).into_iter().find(|gap| gap.level == Strong);
+    assert!(strong.unwrap().length_ns() < S, "{:?}", gaps(&history));
+}
+
+#[test]
 fn a_span_goes_on_over_an_action_that_does_not_change_it() {
     let ends = [
         stands(10, &["eu"], Some(&["us", "ap"])),
