@@ -22,17 +22,18 @@ mod copies;
 mod data;
 mod files;
 mod links;
+mod network;
 mod ports;
 mod process;
 mod spec;
 
 pub use ports::Addresses;
-pub use spec::{NODES_MAX, Spec};
+pub use spec::{NODES_MAX, Spec, Wires};
 
 use clock::Clocks;
 use copies::Copies;
 use files::Files;
-use links::Links;
+use network::Network;
 use ports::Ports;
 use process::{Ended, Launch, Process};
 
@@ -75,7 +76,7 @@ pub struct Cluster {
     spec: Spec,
     program: PathBuf,
     ports: Ports,
-    links: Links,
+    network: Network,
     clocks: Option<Clocks>,
     copies: Copies,
     nodes: Vec<Node>,
@@ -97,16 +98,15 @@ impl Cluster {
         spec.check()?;
         let program = spec.binary()?;
         let files = Files::new(&spec)?;
-        let ports = Ports::take(spec.layout.nodes())?;
-        let links = Links::start(&spec, &ports).await?;
-        files.write(&spec, &ports, &links)?;
+        let (network, ports) = Network::start(&spec).await?;
+        files.write(&spec, &ports, &network)?;
         let clocks = spec.clocks.then(|| Clocks::prepare(&spec, &files));
         let disks = disks(&spec, &files)?;
         let nodes = std::iter::repeat_with(Node::default);
         let mut cluster = Cluster {
             program,
             ports,
-            links,
+            network,
             clocks: clocks.transpose()?,
             copies: Copies::default(),
             nodes: nodes.take(spec.layout.nodes()).collect(),
@@ -186,11 +186,8 @@ impl Cluster {
         }
         self.look()?;
         match action {
-            Action::Wire(from, to, wire) => self.links.set(from, to, wire),
-            Action::HealWires => {
-                self.links.heal();
-                Ok(())
-            }
+            Action::Wire(from, to, wire) => self.network.set(from, to, wire),
+            Action::HealWires => self.network.heal(),
             Action::Kill(node) => self.kill(node).await,
             Action::Stop(node) => self.stop_node(node).await,
             Action::Start(node) => self.start_node(node).await,
@@ -212,7 +209,7 @@ impl Cluster {
     /// # Errors
     /// When a process can not be started or signalled.
     pub async fn heal(&mut self) -> Result<()> {
-        self.links.heal();
+        self.network.heal()?;
         self.look()?;
         for node in 0..self.nodes.len() {
             if self.copies.end(node).await {
@@ -284,14 +281,16 @@ impl Cluster {
                 killed.push(self.spec.node_name(index));
             }
         }
-        self.links.shutdown().await;
+        if let Err(error) = self.network.shutdown().await {
+            eprintln!("{error:#}");
+        }
         killed
     }
 
     fn spawn(&mut self, node: NodeIndex, rebuild: bool) -> Result<()> {
         let name = self.spec.node_name(node);
         let launch = Launch {
-            program: &self.program,
+            command: self.network.command(node, &self.program),
             settings: &self.files.settings(&name),
             folder: self.files.path(),
             log: &self.files.log(&name),
@@ -301,7 +300,7 @@ impl Cluster {
                 None => Vec::new(),
             },
         };
-        let process = Process::spawn(&launch)
+        let process = Process::spawn(launch)
             .with_context(|| format!("the node {name} can not be started"))?;
         self.nodes[node].process = Some(process);
         Ok(())
@@ -414,18 +413,18 @@ impl Cluster {
         let was_paused = self.nodes[node].paused;
         // The copy of a node that goes on writing would be torn, and not what a copied disk image is.
         self.set(node, |node| node.paused = true).await?;
-        let copied = self.files.write_copy(&self.spec, node, &self.links);
+        let copied = self.files.write_copy(&self.spec, node, &self.network);
         self.set(node, |node| node.paused = was_paused).await?;
         let copy = copied.map_err(failed)?;
         let launch = Launch {
-            program: &self.program,
+            command: self.network.command(node, &self.program),
             settings: &copy.settings,
             folder: self.files.path(),
             log: &self.files.log(&format!("{name}-copy")),
             rebuild: false,
             environment: Vec::new(),
         };
-        let process = Process::spawn(&launch).map_err(failed)?;
+        let process = Process::spawn(launch).map_err(failed)?;
         self.copies.watch(node, process, copy);
         self.nodes[node].harmed = true;
         Ok(())

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
 use super::data;
-use super::links::Links;
+use super::network::Network;
 use super::ports::{Addresses, Ports};
 use super::spec::Spec;
 use crate::nemesis::NodeIndex;
@@ -108,11 +108,13 @@ impl Files {
     ///
     /// # Errors
     /// When the directory takes no file.
-    pub(super) fn write(&self, spec: &Spec, ports: &Ports, links: &Links) -> Result<()> {
+    pub(super) fn write(&self, spec: &Spec, ports: &Ports, network: &Network) -> Result<()> {
         write(&self.path.join("topology.toml"), &topology(spec, ports))?;
         for node in 0..spec.layout.nodes() {
             let name = spec.node_name(node);
-            let text = settings(spec, node, &name, ports.of(node), |to| links.dial(node, to));
+            let text = settings(spec, node, &name, ports.of(node), |to| {
+                network.dial(node, to)
+            });
             write(&self.settings(&name), &text)?;
         }
         Ok(())
@@ -123,10 +125,15 @@ impl Files {
     ///
     /// # Errors
     /// When a file can not be copied or written, or no port is left.
-    pub(super) fn write_copy(&self, spec: &Spec, node: NodeIndex, links: &Links) -> Result<Copy> {
+    pub(super) fn write_copy(
+        &self,
+        spec: &Spec,
+        node: NodeIndex,
+        network: &Network,
+    ) -> Result<Copy> {
         let folder = format!("{}-copy", spec.node_name(node));
-        let ports = Ports::take(1)?;
-        let dial = |to| links.dial(node, to);
+        let ports = network.ports_of_copy(node)?;
+        let dial = |to| network.dial(node, to);
         let text = settings(spec, node, &folder, ports.of(0), dial);
         let copy = Copy {
             settings: self.settings(&folder),
@@ -185,13 +192,13 @@ fn topology(spec: &Spec, ports: &Ports) -> String {
     text
 }
 
-/// One node's settings: it dials every other node at its own link to it.
+/// One node's settings: it dials every other node at its own link to it, where it has one.
 fn settings(
     spec: &Spec,
     node: NodeIndex,
     folder: &str,
     addresses: Addresses,
-    dial: impl Fn(NodeIndex) -> SocketAddr,
+    dial: impl Fn(NodeIndex) -> Option<SocketAddr>,
 ) -> String {
     let Addresses {
         client,
@@ -204,7 +211,9 @@ fn settings(
          peer_listen = \"{peer}\"\nmetrics_listen = \"{metrics}\"\nengine = \"{engine}\"\n\n[dial]\n"
     );
     for to in (0..spec.layout.nodes()).filter(|to| *to != node) {
-        let _ = writeln!(text, "{} = \"{}\"", spec.node_name(to), dial(to));
+        if let Some(address) = dial(to) {
+            let _ = writeln!(text, "{} = \"{address}\"", spec.node_name(to));
+        }
     }
     text
 }

@@ -54,9 +54,36 @@ impl Ports {
         })
     }
 
+    /// The same three on every host, which has no other listeners.
+    pub(super) fn on(hosts: impl Iterator<Item = Ipv4Addr>) -> Ports {
+        Ports {
+            nodes: hosts.map(|host| all_on(host, HOST_PORT)).collect(),
+            _held: Vec::new(),
+        }
+    }
+
+    /// Three more on a host, for a second process there.
+    pub(super) fn beside(host: Ipv4Addr) -> Ports {
+        Ports {
+            nodes: vec![all_on(host, HOST_PORT + 3)],
+            _held: Vec::new(),
+        }
+    }
+
     /// Those of a node.
     pub(super) fn of(&self, node: NodeIndex) -> Addresses {
         self.nodes[node]
+    }
+}
+
+/// The first of the ports of a node that has a host of its own.
+const HOST_PORT: u16 = 7001;
+
+fn all_on(host: Ipv4Addr, first: u16) -> Addresses {
+    Addresses {
+        client: (host, first).into(),
+        peer: (host, first + 1).into(),
+        metrics: (host, first + 2).into(),
     }
 }
 

@@ -30,7 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// How to start a process.
 pub(super) struct Launch<'a> {
-    pub(super) program: &'a Path,
+    /// Runs the program where the node lives.
+    pub(super) command: Command,
     pub(super) settings: &'a Path,
     /// The working directory.
     pub(super) folder: &'a Path,
@@ -66,10 +67,10 @@ impl Process {
     ///
     /// # Errors
     /// When the log can not be opened or the process not be started.
-    pub(super) fn spawn(launch: &Launch<'_>) -> Result<Process> {
+    pub(super) fn spawn(launch: Launch<'_>) -> Result<Process> {
         let log = open_log(launch.log)?;
         let errors = log.try_clone().context("the log can not be opened twice")?;
-        let mut command = Command::new(launch.program);
+        let mut command = launch.command;
         command
             .args(["serve", "--parent-pipe", "--config"])
             .arg(launch.settings)
@@ -90,7 +91,8 @@ impl Process {
         }
         command.envs(launch.environment.iter().map(|(name, value)| (name, value)));
         let started = command.spawn();
-        let mut child = started.with_context(|| launch.program.display().to_string())?;
+        let program = || format!("{:?}", command.as_std().get_program());
+        let mut child = started.with_context(program)?;
         // Out of the child: waiting for a child closes the input that it still holds.
         let lifeline = child.stdin.take();
         let id = child.id().context("it ended at once")?;

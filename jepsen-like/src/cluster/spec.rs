@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use clap::ValueEnum;
 use hansa_consistency::limits::REGIONS_MAX;
 
 use crate::nemesis::{Layout, NodeIndex};
@@ -21,6 +22,15 @@ const ROUND_TRIPS_MS: [(usize, usize, u64); 3] = [(0, 1, 90), (0, 2, 150), (1, 2
 /// Round trip between any other two regions.
 const ROUND_TRIP: Duration = Duration::from_millis(120);
 
+/// What the nodes are connected by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Wires {
+    /// TCP proxies on loopback: no root is needed.
+    Proxies,
+    /// Hosts in network namespaces behind an emulated WAN: needs root; faults of packets are possible.
+    Hosts,
+}
+
 /// A cluster to be started.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -34,6 +44,8 @@ pub struct Spec {
     pub program: Option<PathBuf>,
     /// Where settings, data and logs go and stay; `None` for a temporary directory. It must be empty or new.
     pub folder: Option<PathBuf>,
+    /// What the nodes are connected by.
+    pub wires: Wires,
     /// Whether wall clocks can be changed. It costs every node some microseconds each time it reads its clock.
     pub clocks: bool,
     /// Whether every node's data lies on a disk of its own that keeps only what was synced, and can fail.
@@ -52,6 +64,7 @@ impl Spec {
             engine: "fjall".to_owned(),
             program: None,
             folder: None,
+            wires: Wires::Proxies,
             clocks: false,
             disks: false,
             seed: 1,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 
-use crate::cluster::Spec;
+use crate::cluster::{Spec, Wires};
 use crate::history::Level;
 use crate::nemesis::{Layout, Nemesis, Refused};
 use crate::report;
@@ -76,6 +76,9 @@ pub struct RunArgs {
     /// Histories of clean rounds that are kept, the newest ones.
     #[arg(long, default_value_t = 1000)]
     keep: usize,
+    /// What connects the nodes; hosts need root.
+    #[arg(long, value_enum, default_value = "proxies")]
+    wires: Wires,
     /// Nodes without changeable clocks and disks: faster, and the faults that need them are not done.
     #[arg(long)]
     plain: bool,
@@ -154,6 +157,7 @@ async fn hansa(spec: Spec) -> anyhow::Result<HansaTarget> {
     };
     println!("not possible here: {why}");
     let plain = Spec {
+        wires: Wires::Proxies,
         clocks: false,
         disks: false,
         ..spec
@@ -294,6 +298,7 @@ impl RunArgs {
         ];
         Spec {
             engine: self.engine.clone(),
+            wires: self.wires,
             program: self.bin.clone(),
             clocks: !self.plain && kinds.iter().any(|kind| clocks.contains(kind)),
             disks: !self.plain && kinds.iter().any(|kind| disks.contains(kind)),
