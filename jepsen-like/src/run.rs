@@ -62,6 +62,8 @@ pub struct Options {
     pub settle_within: Duration,
     /// Where histories and the verdict go.
     pub folder: PathBuf,
+    /// What all keys begin with: something new for each run on a cluster that lives on.
+    pub prefix: String,
     /// Histories of clean rounds that are kept, the newest ones; those of other rounds all are.
     pub keep: usize,
     /// What an earlier run in this folder, of the same seed, has done: it is taken up there.

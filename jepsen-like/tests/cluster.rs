@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use hansa_client::Admin;
@@ -13,64 +12,20 @@ use hansa_jepsen::cluster::Spec;
 use hansa_jepsen::history::{
     CONDITION_FAILED, Datum, Expect, History, Level, Membership, Op, Record, Status, Swap,
 };
-use hansa_jepsen::nemesis::{Action, Clock, Data, Disk, Layout, NodeIndex, Refused, Wire};
-use hansa_jepsen::target::hansa::{FINAL_PROCESS, HansaClient, HansaTarget};
+use hansa_jepsen::nemesis::{Action, Clock, Data, Disk, Layout, Nemesis, NodeIndex, Refused, Wire};
+use hansa_jepsen::run::{self, Options};
+use hansa_jepsen::target::hansa::{FINAL_PROCESS, HansaClient, HansaTarget, RemoteTarget};
 use hansa_jepsen::target::{RunClock, Target, TargetClient};
-use hansa_jepsen::workload::{Intent, Tie};
+use hansa_jepsen::workload::{Intent, Levels, Tie, Workload};
+
+mod support;
+
+use support::program;
 
 /// Longer than any operation takes that is not meant to fail.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Longer than any cluster takes to settle, on a loaded machine with an unoptimised binary.
 const SETTLED: Duration = Duration::from_secs(60);
-
-/// The binary of this profile. No package of ours depends on it, so a test of this package alone may find none, or
-/// one that is older than its sources: then it is built.
-fn program() -> PathBuf {
-    static FOUND: OnceLock<PathBuf> = OnceLock::new();
-    let find = || {
-        if let Some(named) = std::env::var_os("HANSA_BIN") {
-            return named.into();
-        }
-        let own = std::env::current_exe().unwrap();
-        let beside = own.parent().and_then(Path::parent).unwrap().join("hansa");
-        let built = std::fs::metadata(&beside).and_then(|it| it.modified());
-        if !built.is_ok_and(|built| built >= newest_source()) {
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let mut command = Command::new(cargo);
-            command.args(["build", "--quiet", "--package", "hansa"]);
-            command.current_dir(env!("CARGO_MANIFEST_DIR"));
-            if !cfg!(debug_assertions) {
-                command.arg("--release");
-            }
-            assert!(command.status().unwrap().success(), "no binary");
-        }
-        beside
-    };
-    FOUND.get_or_init(find).clone()
-}
-
-/// When a source of the binary was changed last.
-fn newest_source() -> SystemTime {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let parts = [
-        "client/src",
-        "client/cli/src",
-        "consistency/src",
-        "node/src",
-        "proto",
-    ];
-    let mut folders: Vec<PathBuf> = parts.iter().map(|part| root.join(part)).collect();
-    let mut newest = SystemTime::UNIX_EPOCH;
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
-            match entry.file_type().unwrap().is_dir() {
-                true => folders.push(entry.path()),
-                false => newest = newest.max(entry.metadata().unwrap().modified().unwrap()),
-            }
-        }
-    }
-    newest
-}
 
 fn spec() -> Spec {
     let layout = Layout {
@@ -687,4 +642,34 @@ async fn power_cuts_and_failing_disks_cost_nothing_that_was_acknowledged() {
     for (name, verdict) in checker::check_all(&History { records }) {
         assert!(verdict.is_ok(), "{name}: {verdict:?}");
     }
+}
+
+/// The whole runner, on a cluster that it did not start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_somebody_else_runs_is_tested_without_faults() {
+    let theirs = HansaTarget::start(spec()).await.unwrap();
+    let url = format!("http://{}", theirs.cluster().addresses(1).client);
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        seed: 3,
+        workloads: vec![Workload::All],
+        levels: vec![Levels::Mixed],
+        nemeses: vec![Nemesis::Kill],
+        time: Duration::from_millis(1),
+        round: Duration::from_secs(4),
+        clients_per_node: 2,
+        think: Duration::from_millis(40),
+        deadline: DEADLINE,
+        settle_within: SETTLED,
+        folder: folder.path().to_owned(),
+        prefix: "mine-".to_owned(),
+        keep: 1,
+        done: None,
+    };
+    let start = async |_: &[Nemesis]| RemoteTarget::connect(&url).await;
+    let outcome = run::run(&options, start, |_| {}).await.unwrap();
+    assert!(outcome.is_clean(), "{:?}", outcome.rounds[0].findings);
+    assert!(outcome.operations().0 > 20, "{:?}", outcome.operations());
+    assert!(outcome.not_here()[&Nemesis::Kill].contains("did not start this cluster"));
+    theirs.stop().await;
 }

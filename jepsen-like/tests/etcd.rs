@@ -40,6 +40,7 @@ fn options(seed: u64, nemeses: &[Nemesis], round: Duration, folder: &Path) -> Op
         deadline: Duration::from_secs(2),
         settle_within: Duration::from_secs(60),
         folder: folder.to_owned(),
+        prefix: String::new(),
         keep: 100,
         done: None,
     }

@@ -12,7 +12,7 @@ use crate::nemesis::{Layout, Nemesis, Refused};
 use crate::report;
 use crate::run::{self, Options, Outcome, Round, progress};
 use crate::target::etcd::{self, EtcdOptions, Reads};
-use crate::target::hansa::HansaTarget;
+use crate::target::hansa::{HansaTarget, RemoteTarget};
 use crate::workload::name_of;
 
 /// Longest run that can be asked for: a month.
@@ -28,6 +28,9 @@ pub struct RunArgs {
     /// The database to run against.
     #[arg(long, value_enum, default_value = "hansa")]
     target: Kind,
+    /// Of `--target remote`: the URL of any node's client port.
+    #[arg(long)]
+    endpoint: Option<String>,
     /// Workloads, by name or `all`.
     #[arg(long, value_delimiter = ',', default_value = "all")]
     workload: Vec<String>,
@@ -128,6 +131,13 @@ pub fn run(args: RunArgs) -> anyhow::Result<bool> {
                 let start = async |kinds: &[Nemesis]| hansa(args.spec(&options, kinds)).await;
                 run::run(&options, start, told).await
             }
+            Kind::Remote => {
+                let url = args.endpoint.as_deref();
+                let url =
+                    url.context("--target remote needs --endpoint URL: any node's client port")?;
+                let start = async |_: &[Nemesis]| RemoteTarget::connect(url).await;
+                run::run(&options, start, told).await
+            }
             Kind::Etcd => args.on_etcd(&options, Reads::Linearizable, told).await,
             Kind::EtcdSerializable => args.on_etcd(&options, Reads::Serializable, told).await,
         }
@@ -170,6 +180,8 @@ async fn hansa(spec: Spec) -> anyhow::Result<HansaTarget> {
 enum Kind {
     /// Hansa, started here.
     Hansa,
+    /// A Hansa cluster that runs already, without faults of ours.
+    Remote,
     /// etcd, started here, with linearizable reads.
     Etcd,
     /// etcd with serializable reads that are taken for linearizable ones: this has to be caught.
@@ -232,6 +244,10 @@ impl RunArgs {
             deadline: DEADLINE,
             settle_within: SETTLE_WITHIN,
             folder: self.out.clone(),
+            prefix: match self.target {
+                Kind::Remote => format!("{:08x}-", rand::random::<u32>()),
+                _ => String::new(),
+            },
             keep: self.keep,
             done,
         })

@@ -33,7 +33,7 @@ pub(super) async fn play<T: Target>(
     let plan = Plan::new(layout, &cell.nemeses, options.round, &mut random);
     let clock = RunClock::start();
     let recipe = (cell.workload.recipe(), cell.levels.mix());
-    let prefix = format!("r{number}-");
+    let prefix = format!("{}r{number}-", options.prefix);
     let desk = Arc::new(Desk::new(options, recipe, (layout, clock), &prefix));
     let clients = load::start(target, &desk, options.clients_per_node, &mut random)?;
     let struck = strikes::carry_out(&plan, target, &desk, (clock, options.round)).await;

@@ -283,6 +283,7 @@ fn options(folder: &Path) -> Options {
         deadline: Duration::from_millis(200),
         settle_within: Duration::from_secs(5),
         folder: folder.to_owned(),
+        prefix: String::new(),
         keep: 100,
         done: None,
     }

@@ -18,10 +18,12 @@ mod client;
 mod finals;
 mod probes;
 mod receipt;
+mod remote;
 mod state;
 
 pub use client::HansaClient;
 pub use finals::FINAL_PROCESS;
+pub use remote::RemoteTarget;
 
 use probes::Probes;
 use state::{Admins, Expected};
@@ -108,7 +110,8 @@ impl HansaTarget {
             names: self.seats.iter().map(|seat| seat.name.as_str()).collect(),
             harmed: self.cluster.harmed(),
         };
-        self.admins.unsettled(&self.cluster, &expected).await
+        let urls = urls(&self.cluster);
+        self.admins.unsettled(&urls, &expected).await
     }
 
     /// Notes what a node has counted, before it ends.
@@ -127,23 +130,64 @@ async fn seats(cluster: &Cluster) -> Result<Vec<Seat>> {
     let seat = |node| async move {
         let region = spec.region_name(spec.layout.region_of(node));
         let url = format!("http://{}", cluster.addresses(node).client);
-        // Nobody listens yet: the connection is made when a call needs it.
-        let built = Client::builder()
-            .region(region.as_str())
-            .stay_in_region()
-            .endpoint(region.as_str(), url)
-            .connect_timeout(CONNECT_WITHIN)
-            .build();
-        Ok(Seat {
-            client: built.await?,
-            name: spec.node_name(node),
-            region,
-        })
+        seat(&region, &spec.node_name(node), &url).await
     };
     join_all((0..spec.layout.nodes()).map(seat))
         .await
         .into_iter()
         .collect()
+}
+
+/// A client that asks this node only. Nobody needs to listen yet: the connection is made when a call needs it.
+async fn seat(region: &str, name: &str, url: &str) -> Result<Seat> {
+    let built = Client::builder()
+        .region(region)
+        .stay_in_region()
+        .endpoint(region, url)
+        .connect_timeout(CONNECT_WITHIN)
+        .build();
+    Ok(Seat {
+        client: built.await?,
+        name: name.to_owned(),
+        region: region.to_owned(),
+    })
+}
+
+/// Where each node listens for clients; `None` where it does not run.
+fn urls(cluster: &Cluster) -> Vec<Option<String>> {
+    let url = |node| {
+        cluster.process_id(node)?;
+        Some(format!("http://{}", cluster.addresses(node).client))
+    };
+    (0..cluster.layout().nodes()).map(url).collect()
+}
+
+/// How long to ask again and again until nothing is missing.
+struct Patience {
+    began: Instant,
+    within: Duration,
+}
+
+impl Patience {
+    fn new(within: Duration) -> Patience {
+        Patience {
+            began: Instant::now(),
+            within,
+        }
+    }
+
+    /// Waits until it is time to ask again.
+    ///
+    /// # Errors
+    /// What is missing, when it is for too long.
+    async fn wait(&self, missing: &str) -> Result<(), String> {
+        if self.began.elapsed() >= self.within {
+            let within = self.within.as_secs();
+            return Err(format!("not settled within {within} s: {missing}"));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+        Ok(())
+    }
 }
 
 impl Target for HansaTarget {
@@ -178,17 +222,11 @@ impl Target for HansaTarget {
     }
 
     async fn settle(&mut self, within: Duration) -> Result<Duration, String> {
-        let began = Instant::now();
+        let patience = Patience::new(within);
         while let Some(missing) = self.unsettled().await {
-            if began.elapsed() >= within {
-                return Err(format!(
-                    "not settled within {} s: {missing}",
-                    within.as_secs()
-                ));
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
+            patience.wait(&missing).await?;
         }
-        let took = began.elapsed();
+        let took = patience.began.elapsed();
         for node in 0..self.seats.len() {
             self.note(node).await;
         }
@@ -198,7 +236,7 @@ impl Target for HansaTarget {
     async fn finals(&mut self, keys: &[String], clock: RunClock) -> Vec<Record> {
         let layout = self.layout();
         let mut records = finals::states(&self.seats, layout, keys, clock).await;
-        let digests = self.admins.digests(&self.cluster).await;
+        let digests = self.admins.digests(&urls(&self.cluster)).await;
         let nodes = self.seats.iter().zip(digests);
         let digests = nodes.flat_map(|(seat, digests)| finals::digests(seat, digests, clock));
         records.extend(digests);

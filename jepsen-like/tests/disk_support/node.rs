@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hansa_client::{Client, Consistency};
@@ -15,6 +15,7 @@ use hansa_jepsen::nemesis::{Data, Disk as Fault};
 use hansa_jepsen::random::Random;
 
 use super::{Bench, bench_with, say};
+use crate::support::program;
 
 const ROUNDS: u64 = 5;
 
@@ -35,33 +36,6 @@ const VALUE_MAX: u64 = 256 << 10;
 
 /// How long a node may take to answer after it was started, and a call to be answered, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The binary: named by HANSA_BIN, or beside this test's own directory, built if it is not there.
-fn binary() -> PathBuf {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    let find = || {
-        if let Some(named) = std::env::var_os("HANSA_BIN") {
-            return named.into();
-        }
-        let test = std::env::current_exe().unwrap();
-        let profile = test.ancestors().nth(2).unwrap();
-        let binary = profile.join("hansa");
-        if !binary.exists() {
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let mut build = Command::new(cargo);
-            build.args(["build", "-p", "hansa"]);
-            if profile.ends_with("release") {
-                build.arg("--release");
-            }
-            assert!(
-                build.status().unwrap().success() && binary.exists(),
-                "no binary to test"
-            );
-        }
-        binary
-    };
-    BINARY.get_or_init(find).clone()
-}
 
 /// A port that was free a moment ago; below the range that the system gives out by itself, and another one each time.
 fn free_port() -> u16 {
@@ -98,7 +72,7 @@ impl Node {
             .create(true)
             .append(true)
             .open(home.join("log"));
-        let process = Command::new(binary())
+        let process = Command::new(program())
             .env_clear()
             .args(["serve", "--node", "node", "--metrics-listen", "off"])
             .args(["--engine", engine, "--log-level", "error"])

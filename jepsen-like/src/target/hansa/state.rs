@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use hansa_client::Error;
 use hansa_client::admin::{Admin, PeerStatus, Standing, StatusReply};
 
-use crate::cluster::Cluster;
 use crate::nemesis::NodeIndex;
+use crate::workload::{COUNTERS, REGISTERS, SETS};
 
 /// How long a question to one node may take. A digest reads everything that the node holds.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
@@ -37,15 +37,16 @@ impl Admins {
         }
     }
 
-    /// What keeps the cluster from having settled, in words; `None` when nothing does.
+    /// What keeps the cluster from having settled, in words; `None` when nothing does. `urls` say where each node
+    /// listens; `None` where it does not run.
     pub(super) async fn unsettled(
         &mut self,
-        cluster: &Cluster,
+        urls: &[Option<String>],
         expected: &Expected<'_>,
     ) -> Option<String> {
-        let nodes = self.nodes.iter_mut().enumerate();
-        let asked = nodes.map(|(node, slot)| async move {
-            let admin = connect(cluster, node, slot).await?;
+        let nodes = self.nodes.iter_mut().zip(urls);
+        let asked = nodes.map(|(slot, url)| async move {
+            let admin = connect(url.as_deref(), slot).await?;
             answered(slot, admin.status().await)
         });
         for (node, status) in join_all(asked).await.into_iter().enumerate() {
@@ -55,7 +56,7 @@ impl Admins {
             }
         }
         let mut all = Vec::with_capacity(expected.names.len());
-        for (digests, name) in self.digests(cluster).await.into_iter().zip(&expected.names) {
+        for (digests, name) in self.digests(urls).await.into_iter().zip(&expected.names) {
             match digests {
                 Ok(digests) => all.push(digests),
                 Err(why) => return Some(format!("{name}: {why}")),
@@ -64,13 +65,18 @@ impl Admins {
         difference(&all)
     }
 
-    /// The digests of every node, in order; why there are none.
-    pub(super) async fn digests(&mut self, cluster: &Cluster) -> Vec<Result<Digests, String>> {
-        let nodes = self.nodes.iter_mut().enumerate();
-        let asked = nodes.map(|(node, slot)| async move {
-            let admin = connect(cluster, node, slot).await?;
+    /// The digests of every node over the workloads' keyspaces, in order; why there are none.
+    pub(super) async fn digests(
+        &mut self,
+        urls: &[Option<String>],
+    ) -> Vec<Result<Digests, String>> {
+        let nodes = self.nodes.iter_mut().zip(urls);
+        let asked = nodes.map(|(slot, url)| async move {
+            let admin = connect(url.as_deref(), slot).await?;
             let reply = answered(slot, admin.digest("", false).await)?;
+            let ours = [REGISTERS, COUNTERS, SETS];
             let pairs = reply.keyspaces.into_iter();
+            let pairs = pairs.filter(|it| ours.contains(&it.keyspace.as_str()));
             Ok(pairs.map(|it| (it.keyspace, it.digest)).collect())
         });
         join_all(asked).await
@@ -78,19 +84,12 @@ impl Admins {
 }
 
 /// The connection to a node, a new one if there is none.
-async fn connect(
-    cluster: &Cluster,
-    node: NodeIndex,
-    slot: &mut Option<Admin>,
-) -> Result<Admin, String> {
-    if cluster.process_id(node).is_none() {
-        return Err("it does not run".to_owned());
-    }
+async fn connect(url: Option<&str>, slot: &mut Option<Admin>) -> Result<Admin, String> {
+    let url = url.ok_or("it does not run")?;
     if let Some(admin) = slot {
         return Ok(admin.clone());
     }
-    let url = format!("http://{}", cluster.addresses(node).client);
-    let admin = Admin::connect(&url, ASK_WITHIN).await;
+    let admin = Admin::connect(url, ASK_WITHIN).await;
     let admin = admin.map_err(|error| format!("it does not answer: {error}"))?;
     Ok(slot.insert(admin).clone())
 }
