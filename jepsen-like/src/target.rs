@@ -27,6 +27,11 @@ pub trait Target: Send {
     /// The name of a node, as in histories.
     fn node_name(&self, node: NodeIndex) -> String;
 
+    /// Whether all faults are brought about through [`Target::act`], so that it is known what is cut when.
+    fn brings_faults(&self) -> bool {
+        true
+    }
+
     /// A client that asks a node, and no other until it is moved. It has a session of its own.
     ///
     /// # Errors

@@ -58,7 +58,9 @@ async fn heal_and_settle<T: Target>(
     if let Err(error) = target.heal().await {
         findings.push(Finding::new("heal", format!("{error:#}")));
     }
-    desk.record(strikes::healed(target, clock));
+    if let Some(healed) = strikes::healed(target, clock) {
+        desk.record(healed);
+    }
     // An operation ends within its deadline and a second; the last begins when the load ends.
     let patience = options.deadline + Duration::from_secs(5);
     let ended = tokio::time::timeout(patience, async {

@@ -32,6 +32,15 @@ pub(super) async fn carry_out<T: Target>(
     let names = names(target, layout);
     let mut situation = Situation::new(layout);
     let mut struck = Struck::default();
+    if !target.brings_faults() {
+        // What is cut there is not known here: nothing is said of it.
+        for planned in plan.planned() {
+            if let Err(Refused::NotHere(why)) = target.act(planned.action).await {
+                struck.not_here.insert(planned.of, why);
+            }
+        }
+        return struck;
+    }
     desk.record(line(None, false, &situation, &names, clock));
     for kind in plan.idle() {
         let why = "more nodes or a longer round: this plan has no place for it";
@@ -72,16 +81,12 @@ pub(super) async fn carry_out<T: Target>(
     struck
 }
 
-/// The line that everything was healed.
-pub(super) fn healed<T: Target>(target: &T, clock: RunClock) -> Record {
+/// The line that everything was healed; none where nobody here knows what was not.
+pub(super) fn healed<T: Target>(target: &T, clock: RunClock) -> Option<Record> {
     let layout = target.layout();
-    line(
-        None,
-        true,
-        &Situation::new(layout),
-        &names(target, layout),
-        clock,
-    )
+    let (situation, names) = (Situation::new(layout), names(target, layout));
+    let line = line(None, true, &situation, &names, clock);
+    target.brings_faults().then_some(line)
 }
 
 fn note(struck: &mut Struck, planned: &Planned, clock: RunClock) {

@@ -104,6 +104,10 @@ impl Target for RemoteTarget {
         self.seats[node].name.clone()
     }
 
+    fn brings_faults(&self) -> bool {
+        false
+    }
+
     fn client(&self, process: u64, node: NodeIndex) -> Result<HansaClient> {
         ensure!(node < self.seats.len(), "there is no node {node}");
         Ok(HansaClient::new(process, self.seats.clone(), node))
