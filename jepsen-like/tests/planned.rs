@@ -106,7 +106,7 @@ fn an_isolated_region_is_named_and_serves_eventual_but_no_strong_operations() {
             lines.iter().all(|line| line.4),
             "two of three regions stay connected"
         );
-        assert_eq!(lines.last().unwrap().2, "heal");
+        assert_eq!(lines.last().unwrap().2, "end");
         for (at, cut) in lines
             .iter()
             .enumerate()
