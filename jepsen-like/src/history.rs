@@ -17,6 +17,10 @@ mod tests;
 /// [`Status::Fail`] (it changed nothing) and is still a read: `etag` is the version that it found.
 pub const CONDITION_FAILED: &str = "CONDITION_FAILED";
 
+/// The error text of an acknowledged write that only a destroyed disk held, which it may lose. Such an operation has
+/// status [`Status::Info`].
+pub const DISK_LOST: &str = "DISK_LOST";
+
 /// What a line of the history records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

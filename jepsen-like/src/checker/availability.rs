@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Verdict, Violation};
 use crate::history::events::FaultEvent;
-use crate::history::{History, Level, Record, Status};
+use crate::history::{DISK_LOST, History, Level, Record, Status};
 
 /// Name of the property.
 pub const NAME: &str = "availability";
@@ -27,6 +27,8 @@ pub const PATIENCE_NS: u64 = 5_000_000_000;
 pub const STRONG_GAP_NS: u64 = 10_000_000_000;
 /// A time without any try that is longer than this ends a gap.
 pub const IDLE_NS: u64 = 2_000_000_000;
+/// The same where none was served at all.
+pub const STRONG_NONE_NS: u64 = 5_000_000_000;
 /// Most operations that a violation shows.
 const SHOWN: usize = 8;
 
@@ -106,7 +108,13 @@ pub fn check(history: &History) -> Verdict {
         let Some(gap) = span.gap(history, &tried) else {
             continue;
         };
-        if gap.length_ns() > STRONG_GAP_NS {
+        let served = tried.iter().any(|line| is_served(&history.records[*line]));
+        let bound = if served {
+            STRONG_GAP_NS
+        } else {
+            STRONG_NONE_NS
+        };
+        if gap.length_ns() > bound {
             let explanation = format!(
                 "a majority of the regions was connected, and in {} no strong operation was served for {} ms",
                 span.region.unwrap_or("all of them"),
@@ -341,7 +349,9 @@ fn end(record: &Record) -> u64 {
 
 /// Whether it got its answer; a condition that did not hold is one.
 fn is_served(record: &Record) -> bool {
-    record.status == Status::Ok || record.is_refused()
+    // What a destroyed disk may have taken along had been acknowledged.
+    let forgiven = record.error.as_deref() == Some(DISK_LOST);
+    record.status == Status::Ok || record.is_refused() || forgiven
 }
 
 fn askers_fault(record: &Record) -> bool {

@@ -7,12 +7,14 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 
 use crate::cluster::{Spec, Wires};
+use crate::disk;
 use crate::history::Level;
 use crate::nemesis::{Layout, Nemesis, Refused};
 use crate::report;
 use crate::run::{self, Options, Outcome, Round, progress};
 use crate::target::etcd::{self, EtcdOptions, Reads};
 use crate::target::hansa::{HansaTarget, RemoteTarget};
+use crate::wan;
 use crate::workload::name_of;
 
 /// Longest run that can be asked for: a month.
@@ -156,23 +158,27 @@ pub fn run(args: RunArgs) -> anyhow::Result<bool> {
     Ok(outcome.is_clean())
 }
 
-/// Starts a cluster; without what this machine does not permit, which is told.
-async fn hansa(spec: Spec) -> anyhow::Result<HansaTarget> {
-    let error = match HansaTarget::start(spec.clone()).await {
-        Ok(target) => return Ok(target),
-        Err(error) => error,
-    };
-    let Some(Refused::NotHere(why)) = error.downcast_ref::<Refused>() else {
-        return Err(error);
-    };
-    println!("not possible here: {why}");
-    let plain = Spec {
-        wires: Wires::Proxies,
-        clocks: false,
-        disks: false,
-        ..spec
-    };
-    HansaTarget::start(plain).await
+/// Starts a cluster; without what this machine does not permit, each of which is told.
+async fn hansa(mut spec: Spec) -> anyhow::Result<HansaTarget> {
+    loop {
+        let error = match HansaTarget::start(spec.clone()).await {
+            Ok(target) => return Ok(target),
+            Err(error) => error,
+        };
+        let Some(Refused::NotHere(why)) = error.downcast_ref::<Refused>() else {
+            return Err(error);
+        };
+        println!("not possible here: {why}");
+        if spec.disks && disk::possible().is_err() {
+            spec.disks = false;
+        } else if spec.wires == Wires::Hosts && wan::possible().is_err() {
+            spec.wires = Wires::Proxies;
+        } else if spec.clocks {
+            spec.clocks = false;
+        } else {
+            return Err(error);
+        }
+    }
 }
 
 /// The database to run against.
@@ -285,17 +291,25 @@ impl RunArgs {
 
     /// The command that repeats the run.
     fn replay(&self, options: &Options) -> String {
-        let target = name_of(&self.target);
-        format!(
-            "{} run --target {target} --workload {} --levels {} --nemesis {} --time {} --round {} --seed {}",
-            super::invocation(),
-            self.workload.join(","),
-            self.levels.join(","),
-            self.nemesis.join(","),
-            self.time,
-            self.round,
-            options.seed,
-        )
+        let mut words = vec![
+            format!("{} run", super::invocation()),
+            format!("--target {}", name_of(&self.target)),
+            format!("--workload {}", self.workload.join(",")),
+            format!("--levels {}", self.levels.join(",")),
+            format!("--nemesis {}", self.nemesis.join(",")),
+            format!("--time {} --round {}", self.time, self.round),
+            format!("--nodes-per-region {}", self.nodes_per_region),
+            format!("--clients {} --think {}", self.clients, self.think),
+            format!("--engine {}", self.engine),
+            format!("--wires {}", name_of(&self.wires)),
+            format!("--seed {}", options.seed),
+        ];
+        words.extend(self.regions.map(|it| format!("--regions {it}")));
+        words.extend(self.endpoint.as_ref().map(|it| format!("--endpoint {it}")));
+        let bin = self.bin.as_ref();
+        words.extend(bin.map(|it| format!("--bin {}", it.display())));
+        words.extend(self.plain.then(|| "--plain".to_owned()));
+        words.join(" ")
     }
 
     /// A cluster that can do what these kinds of fault need.

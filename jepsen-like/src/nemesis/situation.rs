@@ -1,6 +1,7 @@
 //! What the faults in force mean for the regions: who hears whom, and who is promised what.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::{Action, Clock, Disk, Layout, Nemesis, NodeIndex, Planned, Wire};
 use crate::history::events::{FaultEvent, Phase};
@@ -17,13 +18,28 @@ pub enum Standing {
     Impaired,
 }
 
+/// How long a node that was started, or whose disk is healthy again, may take to serve as before.
+const RECOVERS_WITHIN: Duration = Duration::from_secs(3);
+
+/// Why a node is not whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Cause {
+    Ended,
+    Paused,
+    Slow,
+    Clock,
+    Disk,
+}
+
 /// The faults in force.
 #[derive(Clone, Debug)]
 pub struct Situation {
     layout: Layout,
     wires: BTreeMap<(NodeIndex, NodeIndex), Wire>,
-    /// Nodes that do not run, stand still, are slow, or have a disk or clock with a fault.
-    ailing: BTreeSet<NodeIndex>,
+    /// What ails nodes, each cause by itself: one may end while another lasts.
+    ailing: BTreeMap<NodeIndex, BTreeSet<Cause>>,
+    /// When nodes were started or their disks mended: they are not whole at once.
+    mended: BTreeMap<NodeIndex, Duration>,
     /// Nodes of which a disk may have lost something: they serve what they can prove, for the rest of the run.
     spoilt: BTreeSet<NodeIndex>,
 }
@@ -35,13 +51,15 @@ impl Situation {
         Situation {
             layout,
             wires: BTreeMap::new(),
-            ailing: BTreeSet::new(),
+            ailing: BTreeMap::new(),
+            mended: BTreeMap::new(),
             spoilt: BTreeSet::new(),
         }
     }
 
-    /// Takes an action in.
-    pub fn apply(&mut self, action: &Action) {
+    /// Takes in an action that is carried out at this time of the run.
+    pub fn apply(&mut self, action: &Action, at: Duration) {
+        self.mended.retain(|_, since| *since + RECOVERS_WITHIN > at);
         match *action {
             Action::Wire(from, to, Wire::Open) => {
                 self.wires.remove(&(from, to));
@@ -50,21 +68,24 @@ impl Situation {
                 self.wires.insert((from, to), wire);
             }
             Action::HealWires => self.wires.clear(),
-            Action::Start(node)
-            | Action::Resume(node)
-            | Action::Processor(node, 100)
-            | Action::Clock(node, Clock::True)
-            | Action::Disk(node, Disk::Healthy) => {
-                self.ailing.remove(&node);
+            Action::Start(node) => {
+                // A process that was paused and ended is not paused any more.
+                self.ends(node, Cause::Paused);
+                self.ends(node, Cause::Ended);
+                self.mended.insert(node, at);
             }
-            Action::Kill(node)
-            | Action::Stop(node)
-            | Action::Pause(node)
-            | Action::Processor(node, _)
-            | Action::Clock(node, _)
-            | Action::Disk(node, _) => {
-                self.ailing.insert(node);
+            Action::Disk(node, Disk::Healthy) => {
+                self.ends(node, Cause::Disk);
+                self.mended.insert(node, at);
             }
+            Action::Resume(node) => self.ends(node, Cause::Paused),
+            Action::Processor(node, 100) => self.ends(node, Cause::Slow),
+            Action::Clock(node, Clock::True) => self.ends(node, Cause::Clock),
+            Action::Kill(node) | Action::Stop(node) => self.begins(node, Cause::Ended),
+            Action::Pause(node) => self.begins(node, Cause::Paused),
+            Action::Processor(node, _) => self.begins(node, Cause::Slow),
+            Action::Clock(node, _) => self.begins(node, Cause::Clock),
+            Action::Disk(node, _) => self.begins(node, Cause::Disk),
             Action::Data(node, data) if data.destroys() => {
                 self.spoilt.insert(node);
             }
@@ -75,10 +96,24 @@ impl Situation {
         }
     }
 
+    fn begins(&mut self, node: NodeIndex, cause: Cause) {
+        self.ailing.entry(node).or_default().insert(cause);
+    }
+
+    fn ends(&mut self, node: NodeIndex, cause: Cause) {
+        if let Some(causes) = self.ailing.get_mut(&node) {
+            causes.remove(&cause);
+            if causes.is_empty() {
+                self.ailing.remove(&node);
+            }
+        }
+    }
+
     /// Forgets everything but what disks lost.
     pub fn heal(&mut self) {
         self.wires.clear();
         self.ailing.clear();
+        self.mended.clear();
     }
 
     /// What each region is promised now.
@@ -139,9 +174,17 @@ impl Situation {
         }
     }
 
+    /// Whether nothing is wrong with a region's nodes and with what is between them.
     fn is_whole(&self, region: usize) -> bool {
+        let well = |node: NodeIndex| {
+            let ails = self.ailing.contains_key(&node) || self.mended.contains_key(&node);
+            !ails && !self.spoilt.contains(&node)
+        };
         let mut nodes = self.layout.nodes_of(region);
-        nodes.all(|node| !self.ailing.contains(&node) && !self.spoilt.contains(&node))
+        let inside = self.wires.keys().any(|(from, to)| {
+            self.layout.region_of(*from) == region && self.layout.region_of(*to) == region
+        });
+        !inside && nodes.all(well)
     }
 
     /// What every direction between two regions does; `None` when they differ.
@@ -172,7 +215,7 @@ mod tests {
     fn after(actions: &[Action]) -> Vec<Standing> {
         let mut situation = Situation::new(LAYOUT);
         for action in actions {
-            situation.apply(action);
+            situation.apply(action, Duration::ZERO);
         }
         situation.standings()
     }
@@ -192,6 +235,24 @@ mod tests {
         let mut healed = isolate(1);
         healed.push(Action::HealWires);
         assert_eq!(after(&healed), [Majority; 3]);
+    }
+
+    #[test]
+    fn one_cause_may_end_while_another_lasts_and_a_start_takes_its_time() {
+        use Standing::{Impaired, Majority};
+        let both = [
+            Action::Kill(0),
+            Action::Disk(0, Disk::Full),
+            Action::Disk(0, Disk::Healthy),
+        ];
+        assert_eq!(after(&both)[0], Impaired, "it does not run");
+        let mut situation = Situation::new(LAYOUT);
+        let second = Duration::from_secs;
+        situation.apply(&Action::Kill(0), second(1));
+        situation.apply(&Action::Start(0), second(2));
+        assert_eq!(situation.standings()[0], Impaired, "just started");
+        situation.apply(&Action::HealWires, second(6));
+        assert_eq!(situation.standings(), [Majority; 3]);
     }
 
     #[test]

@@ -171,7 +171,7 @@ fn faults(nemeses: &[Nemesis], until: Duration, random: &mut Random) -> Vec<Reco
     let mut situation = Situation::new(LAYOUT);
     let mut lines = vec![fault(0, None, "begin", &[], &[])];
     for planned in Plan::new(LAYOUT, nemeses, until, random).planned() {
-        situation.apply(&planned.action);
+        situation.apply(&planned.action, planned.at);
         let standings = situation.standings();
         let of = |standing: Standing| -> Vec<&str> {
             let all = REGIONS.iter().zip(&standings);

@@ -97,6 +97,9 @@ impl Deck {
             .collect();
         nemeses.sort();
         nemeses.dedup();
+        // One disk may be destroyed in one way: two ways on one node are more than an operator is promised.
+        let mut destroyed = false;
+        nemeses.retain(|it| !it.destroys() || !std::mem::replace(&mut destroyed, true));
         // Without a fault, or with nothing but faults.
         if nemeses.len() > 1 {
             nemeses.retain(|nemesis| *nemesis != Nemesis::Calm);

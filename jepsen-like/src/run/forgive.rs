@@ -9,20 +9,17 @@
 use std::collections::BTreeSet;
 
 use crate::history::events::FaultEvent;
-use crate::history::{Level, Op, Record, Status};
+use crate::history::{DISK_LOST, Level, Op, Record, Status};
 
 /// Without faults everything is shipped within this, nanoseconds: ten times the longest round trip.
 const SHIPPED_WITHIN_NS: u64 = 2_200_000_000;
-
-/// The error of a write that a destroyed disk may have lost.
-pub(super) const DISK_LOST: &str = "DISK_LOST";
 
 /// Forgives what the disk of `node` may have taken along when it was destroyed at `when_ns`.
 pub(super) fn disk_lost(records: &mut [Record], node: &str, when_ns: u64) {
     let since = unshipped_since(records, when_ns);
     let lost_at = |record: &Record| {
         let done = record.complete_ns.unwrap_or(u64::MAX);
-        record.node.as_deref() == Some(node) && done >= since && record.invoke_ns <= when_ns
+        served_at(record) == Some(node) && done >= since && record.invoke_ns <= when_ns
     };
     let mut keys = BTreeSet::new();
     for record in records.iter_mut() {
@@ -40,6 +37,13 @@ pub(super) fn disk_lost(records: &mut [Record], node: &str, when_ns: u64) {
             record.session = None;
         }
     }
+}
+
+/// The node whose disk has it: the one that did the work, when that was not the one asked.
+fn served_at(record: &Record) -> Option<&str> {
+    let forwarded = record.receipt.as_ref().map(|it| &it["forwarded_to"]);
+    let forwarded = forwarded.and_then(|it| it.as_str());
+    forwarded.or(record.node.as_deref())
 }
 
 /// Since when writes may not have left the node: the last moment without any fault, if that is longer ago.

@@ -26,6 +26,9 @@ pub const VERDICT: &str = "verdict.json";
 /// Gaps of a round that are kept, the longest ones.
 pub const GAPS_KEPT: usize = 8;
 
+/// Fewer operations of a kind than this tell nothing.
+const FLOOR_ASKED: u64 = 30;
+
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -122,6 +125,7 @@ impl Round {
 
     pub(super) fn judged(&mut self, history: &History, verdicts: Vec<(&'static str, Verdict)>) {
         self.figures = figures(&history.records);
+        self.findings.extend(idle(&self.figures));
         self.gaps = availability::gaps(history);
         self.gaps.sort_by_key(|gap| Reverse(gap.length_ns()));
         self.gaps.truncate(GAPS_KEPT);
@@ -140,6 +144,18 @@ impl Round {
             }
         }
     }
+}
+
+/// Kinds of operations that were asked for again and again and never done: a cluster that refuses everything keeps
+/// every other promise.
+fn idle(figures: &[Figures]) -> Vec<Finding> {
+    let asked = |it: &Figures| it.ok + it.failed + it.unknown;
+    let never = figures
+        .iter()
+        .filter(|it| it.ok == 0 && asked(it) >= FLOOR_ASKED);
+    never
+        .map(|it| Finding::new("floor", format!("no {} of {} was done", it.kind, asked(it))))
+        .collect()
 }
 
 /// Figures of all client operations, by level and by whether they write.

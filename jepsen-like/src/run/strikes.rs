@@ -57,7 +57,7 @@ pub(super) async fn carry_out<T: Target>(
         }
         // A fault counts from before it strikes, its end from after it ended.
         let mut after = situation.clone();
-        after.apply(&planned.action);
+        after.apply(&planned.action, clock.elapsed());
         let ends = heals(&planned.action);
         if !ends {
             desk.record(line(Some(planned), false, &after, &names, clock));

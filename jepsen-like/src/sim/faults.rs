@@ -15,6 +15,7 @@
 //! A damaged store is put aside at the next start, at the latest when everything heals.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use hansa_consistency::key::NodeId;
 use hansa_consistency::message::Envelope;
@@ -382,7 +383,8 @@ impl World {
     // --- the record
 
     fn note_planned(&mut self, planned: &Planned) {
-        self.faults.situation.apply(&planned.action);
+        let at = Duration::from_micros(self.now_us);
+        self.faults.situation.apply(&planned.action, at);
         self.note_situation(Some(planned), false);
     }
 

@@ -19,10 +19,7 @@ use hansa_consistency::version::Ballot;
 use super::client;
 use super::disk::LostEntry;
 use super::node::Node;
-use crate::history::{Datum, History, Level, Op, Record, Status};
-
-/// Error of an acknowledged write that only a destroyed disk had.
-pub const DISK_LOST: &str = "DISK_LOST";
+use crate::history::{DISK_LOST, Datum, History, Level, Op, Record, Status};
 
 /// An entry that was durable on one disk only, until that disk lost it.
 #[derive(Debug)]

@@ -76,7 +76,6 @@ pub(super) fn finish(record: &mut Record, outcome: Result<Answer, Error>) {
             record.status = Status::Ok;
             record.value = answer.value.or(record.value.take());
             record.etag = answer.etag;
-            record.node = Some(answer.receipt.served_by.clone());
             record.receipt = Some(receipt::json(&answer.receipt));
         }
         Err(error) => {
