@@ -64,7 +64,7 @@ use crate::version::{Ballot, Origin};
 use jobs::{Asker, Job, JobId};
 use peer::Peer;
 use shard::Shard;
-pub use start::Standing;
+pub use start::{Standing, next_start};
 pub use status::{PeerStatus, Status, digest};
 use strong::Coordinator;
 use strong_read::StrongRead;
@@ -86,7 +86,7 @@ pub struct Config {
 pub struct Opened {
     /// From the identity file; a fresh random one when data may be lost. Never zero.
     pub incarnation: u32,
-    /// Which start of the node this is; rises with every start, durable before the replica is opened.
+    /// Which start of the node this is: from [`next_start`], durable before the replica is opened.
     pub start: u64,
     /// Whether the store is shorter than its own sequence file says, damaged, or gone.
     pub lost: bool,
