@@ -10,6 +10,10 @@
 //! Until the answers are in, new entries go to a fresh origin, so that no log position is
 //! ever used twice.
 //!
+//! A start that ends before the answers are in leaves the question to the next one: it is still
+//! about the store as the first of them found it ([`Sure`]), however much was written since.
+//! What they wrote meanwhile is not known to peers by sequence, so no vote rests on it.
+//!
 //! All this rests on numbers that tell any two starts apart, also two starts on the same copy
 //! of a whole data directory, which remembers neither of them: see [`next_start`].
 
@@ -101,6 +105,36 @@ impl Encode for Seen {
     }
 }
 
+/// Up to where the store is known to have lost nothing; what lies behind was written before peers answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Sure {
+    /// Store sequences up to this.
+    pub(super) sequence: u64,
+    /// Own entries with a clock up to this.
+    pub(super) newest: Hlc,
+}
+
+impl Sure {
+    /// Peers answered, and the store goes on from there.
+    pub(super) const ALL: Sure = Sure {
+        sequence: u64::MAX,
+        newest: Hlc(u64::MAX),
+    };
+}
+
+impl Encode for Sure {
+    fn encode(&self, out: &mut Encoder) {
+        out.number(self.sequence);
+        out.number(self.newest.0);
+    }
+    fn decode(input: &mut Decoder) -> Decoded<Sure> {
+        Ok(Sure {
+            sequence: input.number("sure sequence")?,
+            newest: Hlc(input.number("sure clock")?),
+        })
+    }
+}
+
 /// Own origins, as stored.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Origins(pub(super) Vec<Origin>);
@@ -123,6 +157,7 @@ pub(super) struct Stored {
     /// The clock of the newest own entry, in whatever shard.
     pub(super) newest: Hlc,
     pub(super) sequence: u64,
+    pub(super) sure: Sure,
     pub(super) lost: bool,
     pub(super) origins: Vec<Origin>,
     pub(super) shards: BTreeMap<ShardId, Shard>,
@@ -165,6 +200,7 @@ impl Stored {
             clock: read_meta(reader, layout::CLOCK)?.unwrap_or(Hlc::ZERO),
             newest,
             sequence: read_meta(reader, layout::SEQUENCE)?.unwrap_or(0),
+            sure: read_meta(reader, layout::SURE)?.unwrap_or(Sure::ALL),
             lost: reader.get(Family::Meta, LOST)?.is_some(),
             origins: read_meta::<Origins>(reader, layout::ORIGINS)?
                 .unwrap_or_default()
@@ -274,8 +310,30 @@ impl Replica {
             turn.put(Family::Meta, LOST.to_vec().into(), 1u64.to_record());
             self.begin_refill();
         }
+        if matches!(self.standing, Standing::Asking { .. }) {
+            let sure = Sure {
+                sequence: self.sure_sequence(),
+                newest: self.opened_newest,
+            };
+            turn.store(Family::Meta, layout::SURE.to_vec().into(), &sure);
+        }
         self.settle_standing(turn);
         self.schedule_heartbeats(turn);
+    }
+
+    /// The store sequence up to which peers have to remember this store. The first write makes a store one
+    /// that is not empty, which they have to remember in any case.
+    fn sure_sequence(&self) -> u64 {
+        self.opened_sequence.max(1)
+    }
+
+    /// The store sequence that a message carries: what was written before peers answered is none of theirs.
+    pub(super) fn told_sequence(&self, turn: &Turn<'_>) -> u64 {
+        let now = self.store_sequence + u64::from(turn.has_written());
+        match self.standing {
+            Standing::Asking { .. } => now.min(self.sure_sequence()),
+            Standing::Voting | Standing::Lost => now,
+        }
     }
 
     /// The origin new entries go to; a fresh one while it is not sure where the old one ends.
@@ -284,7 +342,9 @@ impl Replica {
         if let Some(origin) = self.origins.last().filter(|_| sure) {
             return *origin;
         }
-        let incarnation = match self.origins.is_empty() {
+        // A store without origins may have had one: it may be older than its first entry.
+        let first = self.origins.is_empty() && self.standing == Standing::Voting;
+        let incarnation = match first {
             true => self.me.incarnation,
             false => {
                 turn.note(Note::OriginRenewed);
@@ -394,7 +454,12 @@ impl Replica {
         if !self.shards.values().all(sure) {
             return;
         }
+        if !self.opened_sure {
+            // Had the start before lost the end of its log, peers could not tell.
+            self.open_origin(turn);
+        }
         self.standing = Standing::Voting;
+        turn.store(Family::Meta, layout::SURE.to_vec().into(), &Sure::ALL);
         turn.note(Note::VotesAgain);
         // Peers learn of it at once, so that nobody is refused a quorum for a second.
         let up: Vec<NodeId> = self
