@@ -1,7 +1,7 @@
 //! Storage keys of everything but rows: part of the stored format.
 //!
 //! ```text
-//! meta   clock | sequence | origins | safe | seen/<node u16> | epoch/<shard> | log/<shard><origin>
+//! meta   clock | sequence | sure | origins | safe | seen/<node u16> | epoch/<shard> | log/<shard><origin>
 //! data   <row>
 //! slot   <row> p (promised)        <row> a (accepted)
 //! log    <shard><origin><seq u64>
@@ -18,6 +18,8 @@ use crate::version::{Origin, Seq};
 pub const CLOCK: &[u8] = b"clock";
 /// Under which the store sequence stands.
 pub const SEQUENCE: &[u8] = b"sequence";
+/// Under which stands up to where the store is known to have lost nothing.
+pub const SURE: &[u8] = b"sure";
 /// Under which this node's own origins stand.
 pub const ORIGINS: &[u8] = b"origins";
 /// Under which stands up to when each peer's writes are applied.

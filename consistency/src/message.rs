@@ -24,8 +24,8 @@ pub struct Envelope {
     pub start: u64,
     /// The sender's incarnation.
     pub incarnation: u32,
-    /// The sender's store sequence: durable when the message carries a vote, is a heartbeat, or tells of
-    /// the sender's log.
+    /// The sender's store sequence; that of its first unanswered start while it asks what it may have lost.
+    /// Durable when the message carries a vote, is a heartbeat, or tells of the sender's log.
     pub store_sequence: u64,
     /// The sender's clock.
     pub hlc: Hlc,

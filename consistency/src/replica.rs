@@ -64,7 +64,7 @@ use crate::version::{Ballot, Origin};
 use jobs::{Asker, Job, JobId};
 use peer::Peer;
 use shard::Shard;
-pub use start::Standing;
+pub use start::{Standing, next_start};
 pub use status::{PeerStatus, Status, digest};
 use strong::Coordinator;
 use strong_read::StrongRead;
@@ -86,7 +86,7 @@ pub struct Config {
 pub struct Opened {
     /// From the identity file; a fresh random one when data may be lost. Never zero.
     pub incarnation: u32,
-    /// Which start of the node this is; rises with every start, durable before the replica is opened.
+    /// Which start of the node this is: from [`next_start`], durable before the replica is opened.
     pub start: u64,
     /// Whether the store is shorter than its own sequence file says, damaged, or gone.
     pub lost: bool,
@@ -137,9 +137,12 @@ pub struct Replica {
     random: Random,
     store_sequence: u64,
     standing: Standing,
-    /// The store sequence at open: peers that saw more know that the store lost something.
+    /// The store sequence at open, or at the open of the first start before that peers did not answer either:
+    /// peers that saw more know that the store lost something.
     opened_sequence: u64,
-    /// The clock of the newest own entry the store held at open. A store that lost its end is an earlier
+    /// Whether the start before, if any, was answered.
+    opened_sure: bool,
+    /// The clock of the newest own entry the store held then. A store that lost its end is an earlier
     /// state of all shards together: what was written before that entry is here.
     opened_newest: Hlc,
     /// Own origins, oldest first.
@@ -208,8 +211,9 @@ impl Replica {
         });
         let mut replica = Replica {
             standing: Standing::opened(opened.lost || stored.lost, rules),
-            opened_sequence: stored.sequence,
-            opened_newest: stored.newest,
+            opened_sequence: stored.sequence.min(stored.sure.sequence),
+            opened_newest: stored.newest.min(stored.sure.newest),
+            opened_sure: stored.sure == start::Sure::ALL,
             fresh_origin: false,
             recent: local::Recent::new(stored.clock),
             me,
@@ -420,7 +424,7 @@ impl Replica {
             from: self.me.node,
             start: self.me.start,
             incarnation: self.me.incarnation,
-            store_sequence: self.store_sequence + u64::from(turn.has_written()),
+            store_sequence: self.told_sequence(turn),
             hlc: self.clock.read(turn.now),
             message,
         };

@@ -11,6 +11,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use hansa_consistency::replica::next_start;
 use xxhash_rust::xxh3::xxh3_64;
 
 const TITLE: &str = "hansa node";
@@ -27,8 +28,8 @@ pub struct Identity {
     pub node: String,
     /// Random, never zero; a new one whenever data may have been lost.
     pub incarnation: u32,
-    /// The number of the newest start. The first is the seconds since 1970, each further one is one higher:
-    /// so a node whose whole disk was replaced is above its earlier starts, which its peers have fenced.
+    /// The number of the newest start, 0 before the first: [`next_start`] of the one before. It follows the
+    /// clock, so a node whose whole disk was replaced is above its earlier starts, which its peers have fenced.
     pub start: u64,
     /// Whether the node lost data at some time and was not yet readmitted to voting.
     pub lost: bool,
@@ -96,12 +97,11 @@ pub(crate) fn fresh_incarnation() -> u32 {
 impl Identity {
     /// The identity of a node that never started before.
     pub fn first(cluster_id: &str, node: &str, layout: &[u64]) -> Identity {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Identity {
             cluster_id: cluster_id.to_owned(),
             node: node.to_owned(),
             incarnation: fresh_incarnation(),
-            start: since.map_or(0, |since| since.as_secs()),
+            start: 0,
             lost: false,
             prepared: false,
             layout: layout.to_vec(),
@@ -181,13 +181,15 @@ impl Identity {
         Ok(())
     }
 
-    /// Counts a further start, durably: the number holds from when this returns.
+    /// Numbers a further start, durably: the number holds from when this returns.
     ///
     /// # Errors
     /// [`IdentityError::Io`]; the number is then the old one.
     pub fn begin_start(&mut self, path: &Path) -> Result<u64, IdentityError> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let next = Identity {
-            start: self.start + 1,
+            // A clock before 1970 counts as none.
+            start: next_start(self.start, since.unwrap_or_default(), rand::random()),
             ..self.clone()
         };
         next.write(path)?;
@@ -272,13 +274,28 @@ mod tests {
     fn what_is_written_is_read_and_starts_rise() {
         let (_dir, path, mut identity) = written();
         assert_eq!(Identity::read(&path).unwrap(), Some(identity.clone()));
-        let first = identity.start;
-        assert_eq!(identity.begin_start(&path).unwrap(), first + 1);
-        assert_eq!(Identity::read(&path).unwrap(), Some(identity));
+        let first = identity.begin_start(&path).unwrap();
         assert!(
-            first > 1_700_000_000,
+            first > 1_700_000_000_000_000_000,
             "above every start of an earlier disk"
         );
+        assert!(identity.begin_start(&path).unwrap() > first);
+        assert_eq!(Identity::read(&path).unwrap(), Some(identity));
+    }
+
+    #[test]
+    fn two_starts_on_one_copy_have_different_numbers() {
+        let (_dir, path, mut identity) = written();
+        // Far in the future: the clock adds nothing to the number.
+        identity.start = u64::MAX / 2;
+        identity.write(&path).unwrap();
+        let copy = fs::read(&path).unwrap();
+        let first = identity.begin_start(&path).unwrap();
+        fs::write(&path, copy).unwrap();
+        let mut restored = Identity::read(&path).unwrap().unwrap();
+        let second = restored.begin_start(&path).unwrap();
+        assert!(first > u64::MAX / 2 && second > u64::MAX / 2);
+        assert_ne!(first, second);
     }
 
     #[test]

@@ -154,7 +154,7 @@ fn exists(path: &Path) -> Result<bool, OpenError> {
     })
 }
 
-/// Looks at the disk, and opens the replica over it. Counts a start, durably, before anything is opened.
+/// Looks at the disk, and opens the replica over it. Numbers a start, durably, before anything is opened.
 /// Reads the whole store: takes time in proportion to the data, and blocks. Once `stop` is set it ends soon, but
 /// for the engine's own recovery, with [`OpenError::Stopped`].
 ///

@@ -168,7 +168,8 @@ impl Replica {
         peer.heard_at = Some(now);
         peer.answered_at = Some(now);
         peer.forget_conversation();
-        if matches!(self.standing, Standing::Asking { .. }) {
+        // Also who lost data: the peer may know a higher start than this one, and drop what it says.
+        if self.standing != Standing::Voting {
             self.send(turn, node, Message::StartAsk);
         }
         self.send_heartbeat(turn, node);

@@ -13,6 +13,8 @@ use crate::limits::{
 use crate::message::Place;
 use crate::version::{Origin, Seq};
 
+use super::start::same_start;
+
 /// Forwarded requests whose numbers are remembered, so that a repeated message is not served twice.
 const SERVED_KEPT: usize = 4096;
 
@@ -244,13 +246,17 @@ impl Peer {
         news
     }
 
-    /// Takes an echo: when that heartbeat was sent, and the round trip if it was the first echo of it.
+    /// Takes an echo: when that heartbeat was sent, and the round trip if it was the first echo of it. What
+    /// an earlier start of ours sent is none of ours: what changed since it is not known.
     pub(super) fn take_echo(
         &mut self,
         ping: u64,
         held: Duration,
         now: Duration,
     ) -> Option<Duration> {
+        if !same_start(ping, self.pinged) {
+            return None;
+        }
         self.echoed = self.echoed.max(ping);
         while self.pings.front().is_some_and(|(p, _)| *p < ping) {
             self.pings.pop_front();

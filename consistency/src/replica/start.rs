@@ -9,9 +9,17 @@
 //!
 //! Until the answers are in, new entries go to a fresh origin, so that no log position is
 //! ever used twice.
+//!
+//! A start that ends before the answers are in leaves the question to the next one: it is still
+//! about the store as the first of them found it ([`Sure`]), however much was written since.
+//! What they wrote meanwhile is not known to peers by sequence, so no vote rests on it.
+//!
+//! All this rests on numbers that tell any two starts apart, also two starts on the same copy
+//! of a whole data directory, which remembers neither of them: see [`next_start`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -97,6 +105,36 @@ impl Encode for Seen {
     }
 }
 
+/// Up to where the store is known to have lost nothing; what lies behind was written before peers answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Sure {
+    /// Store sequences up to this.
+    pub(super) sequence: u64,
+    /// Own entries with a clock up to this.
+    pub(super) newest: Hlc,
+}
+
+impl Sure {
+    /// Peers answered, and the store goes on from there.
+    pub(super) const ALL: Sure = Sure {
+        sequence: u64::MAX,
+        newest: Hlc(u64::MAX),
+    };
+}
+
+impl Encode for Sure {
+    fn encode(&self, out: &mut Encoder) {
+        out.number(self.sequence);
+        out.number(self.newest.0);
+    }
+    fn decode(input: &mut Decoder) -> Decoded<Sure> {
+        Ok(Sure {
+            sequence: input.number("sure sequence")?,
+            newest: Hlc(input.number("sure clock")?),
+        })
+    }
+}
+
 /// Own origins, as stored.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Origins(pub(super) Vec<Origin>);
@@ -119,6 +157,7 @@ pub(super) struct Stored {
     /// The clock of the newest own entry, in whatever shard.
     pub(super) newest: Hlc,
     pub(super) sequence: u64,
+    pub(super) sure: Sure,
     pub(super) lost: bool,
     pub(super) origins: Vec<Origin>,
     pub(super) shards: BTreeMap<ShardId, Shard>,
@@ -161,6 +200,7 @@ impl Stored {
             clock: read_meta(reader, layout::CLOCK)?.unwrap_or(Hlc::ZERO),
             newest,
             sequence: read_meta(reader, layout::SEQUENCE)?.unwrap_or(0),
+            sure: read_meta(reader, layout::SURE)?.unwrap_or(Sure::ALL),
             lost: reader.get(Family::Meta, LOST)?.is_some(),
             origins: read_meta::<Origins>(reader, layout::ORIGINS)?
                 .unwrap_or_default()
@@ -176,11 +216,32 @@ impl Stored {
 const NUMBER_BITS: u32 = 40;
 
 /// Where a start begins to number its conversations and requests, so that an answer to an earlier start
-/// fits none of this one. Starts rise by one, or begin at the seconds since 1970 with a fresh identity:
-/// their lowest 24 bits repeat after 16 million starts, or half a year of which the answer was under way.
+/// fits none of this one. The lowest 24 bits of start numbers are as good as random: that two starts between
+/// which an answer was under way have the same is one chance in 16 million.
 pub(super) fn first_number(start: u64) -> u64 {
     // Shifting drops the start's higher bits.
     start << NUMBER_BITS
+}
+
+/// Whether two numbers of conversations are of one start.
+pub(super) fn same_start(one: u64, other: u64) -> bool {
+    one >> NUMBER_BITS == other >> NUMBER_BITS
+}
+
+/// How far beyond the clock a start number may lie, nanoseconds: 16 ms, less than any start takes.
+const START_STEP_MAX: u64 = 1 << 24;
+
+/// The number of a start after `previous` (0 if none is known), at the time `wall` since 1970 as the machine
+/// believes it, with a fresh `random` number of the full range.
+///
+/// It is higher than `previous`, and no other start of the node has it: not one that began on the same copy
+/// of the data directory, because the clock went on; should the clock stand still or be set back, the random
+/// part differs. Were it the same, peers would take what they saw of the one for the other's, and its loss
+/// would not be noticed.
+pub fn next_start(previous: u64, wall: Duration, random: u64) -> u64 {
+    let clock = u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX);
+    let step = 1 + random % START_STEP_MAX;
+    previous.max(clock).saturating_add(step)
 }
 
 fn read_meta<T: Encode>(reader: &dyn Reader, key: &[u8]) -> Result<Option<T>, Damaged> {
@@ -249,8 +310,30 @@ impl Replica {
             turn.put(Family::Meta, LOST.to_vec().into(), 1u64.to_record());
             self.begin_refill();
         }
+        if matches!(self.standing, Standing::Asking { .. }) {
+            let sure = Sure {
+                sequence: self.sure_sequence(),
+                newest: self.opened_newest,
+            };
+            turn.store(Family::Meta, layout::SURE.to_vec().into(), &sure);
+        }
         self.settle_standing(turn);
         self.schedule_heartbeats(turn);
+    }
+
+    /// The store sequence up to which peers have to remember this store. The first write makes a store one
+    /// that is not empty, which they have to remember in any case.
+    fn sure_sequence(&self) -> u64 {
+        self.opened_sequence.max(1)
+    }
+
+    /// The store sequence that a message carries: what was written before peers answered is none of theirs.
+    pub(super) fn told_sequence(&self, turn: &Turn<'_>) -> u64 {
+        let now = self.store_sequence + u64::from(turn.has_written());
+        match self.standing {
+            Standing::Asking { .. } => now.min(self.sure_sequence()),
+            Standing::Voting | Standing::Lost => now,
+        }
     }
 
     /// The origin new entries go to; a fresh one while it is not sure where the old one ends.
@@ -259,7 +342,9 @@ impl Replica {
         if let Some(origin) = self.origins.last().filter(|_| sure) {
             return *origin;
         }
-        let incarnation = match self.origins.is_empty() {
+        // A store without origins may have had one: it may be older than its first entry.
+        let first = self.origins.is_empty() && self.standing == Standing::Voting;
+        let incarnation = match first {
             true => self.me.incarnation,
             false => {
                 turn.note(Note::OriginRenewed);
@@ -341,6 +426,11 @@ impl Replica {
         if seen > self.opened_sequence || seen_start > self.me.start {
             self.lose_vote(turn);
             self.begin_refill();
+            if seen_start > self.me.start {
+                // Peers drop what a start says that is older than one they know. Not durable: the next
+                // start learns the same again.
+                self.me.start = seen_start.saturating_add(1 + self.random.next() % START_STEP_MAX);
+            }
             return;
         }
         // An answer to an earlier start does not know what that start voted since. An answer to this one
@@ -364,7 +454,12 @@ impl Replica {
         if !self.shards.values().all(sure) {
             return;
         }
+        if !self.opened_sure {
+            // Had the start before lost the end of its log, peers could not tell.
+            self.open_origin(turn);
+        }
         self.standing = Standing::Voting;
+        turn.store(Family::Meta, layout::SURE.to_vec().into(), &Sure::ALL);
         turn.note(Note::VotesAgain);
         // Peers learn of it at once, so that nobody is refused a quorum for a second.
         let up: Vec<NodeId> = self
@@ -388,5 +483,50 @@ impl Replica {
         turn.note(Note::DataLost);
         turn.put(Family::Meta, LOST.to_vec().into(), 1u64.to_record());
         self.refuse_unreachable(turn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn start_numbers_follow_the_clock_and_rise_when_it_does_not() {
+        let clock = Duration::from_secs(100);
+        for random in [0, 1, START_STEP_MAX - 1, u64::MAX] {
+            let first = next_start(0, clock, random);
+            assert!(first > 100 * SECOND && first < 101 * SECOND);
+            for wall in [clock, Duration::ZERO] {
+                let second = next_start(first, wall, random);
+                assert!(second > first && second < 102 * SECOND);
+            }
+            assert!(next_start(first, 2 * clock, random) > 200 * SECOND);
+        }
+    }
+
+    #[test]
+    fn two_starts_on_one_copy_have_different_numbers() {
+        let (copy, clock) = (50 * SECOND, Duration::from_secs(100));
+        let first = next_start(copy, clock, 7);
+        assert!(next_start(copy, clock + Duration::from_secs(1), 7) > first);
+        // The clock stands still, or was set back.
+        assert_ne!(next_start(copy, clock, 8), first);
+        let behind = Duration::from_secs(1);
+        assert_ne!(next_start(copy, behind, 7), next_start(copy, behind, 8));
+    }
+
+    #[test]
+    fn what_an_earlier_start_sent_is_not_echoed_to_this_one() {
+        // Later starts may number lower: only some bits of a start's number are in those of its heartbeats.
+        let (earlier, now) = (first_number(9), first_number(5));
+        let mut peer = Peer::new(crate::key::RegionId(1), Vec::new());
+        peer.sent_ping(now + 1, Duration::ZERO);
+        let echo = |peer: &mut Peer, ping| peer.take_echo(ping, Duration::ZERO, Duration::ZERO);
+        assert_eq!(echo(&mut peer, earlier + 1), None);
+        assert_eq!(peer.echoed, 0);
+        assert_eq!(echo(&mut peer, now + 1), Some(Duration::ZERO));
+        assert_eq!(peer.echoed, now + 1);
     }
 }

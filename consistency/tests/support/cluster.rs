@@ -8,7 +8,7 @@ use hansa_consistency::clock::Now;
 use hansa_consistency::effect::{Effect, Note};
 use hansa_consistency::event::Event;
 use hansa_consistency::key::{ClusterId, NodeId, OpId, RegionId};
-use hansa_consistency::replica::{Config, Opened, Replica};
+use hansa_consistency::replica::{Config, Opened, Replica, next_start};
 use hansa_consistency::request::{Refusal, Reply, Request};
 use hansa_consistency::rules::Rules;
 use hansa_consistency::topology::{Keyspace, Mixing, Topology, ValueType};
@@ -24,17 +24,35 @@ pub(crate) struct Machine {
     /// `None` while it is down.
     pub(crate) replica: Option<Replica>,
     pub(crate) disk: Disk,
-    /// A copy of the disk taken earlier.
-    pub(crate) copy: Option<Disk>,
+    /// A copy of the disk and of the number of the newest start, taken earlier.
+    copy: Option<(Disk, u64)>,
     /// How far its wall clock is off.
     pub(crate) skew_ms: i64,
     /// Whether syncs wait for a command.
     pub(crate) frozen: bool,
     incarnation: u32,
     start: u64,
+    lives: u64,
     lost: bool,
     wake: Option<Duration>,
     waiting: Vec<Effect>,
+}
+
+impl Machine {
+    /// Copies the whole data directory.
+    pub(crate) fn keep(&mut self) {
+        self.copy = Some((self.disk.clone(), self.start));
+    }
+
+    /// Puts the store of the copy back beside the present identity file.
+    pub(crate) fn rewind(&mut self) {
+        (self.disk, _) = self.copy.take().expect("a copy was taken");
+    }
+
+    /// Puts the whole copy back.
+    pub(crate) fn restore(&mut self) {
+        (self.disk, self.start) = self.copy.take().expect("a copy was taken");
+    }
 }
 
 /// The outcome of a request and when it came.
@@ -89,6 +107,7 @@ impl Cluster {
             frozen: false,
             incarnation: 1000 + u32::from(node.0),
             start: 0,
+            lives: 0,
             lost: false,
             wake: None,
             waiting: Vec::new(),
@@ -142,7 +161,9 @@ impl Cluster {
         let now = self.now_at(node);
         let topology = self.topology.clone();
         let machine = self.machines.get_mut(&node).expect("a node of the cluster");
-        machine.start += 1;
+        machine.lives += 1;
+        let seed = u64::from(node.0) + 100 * machine.lives;
+        machine.start = next_start(machine.start, Duration::from_millis(now.wall_ms), seed);
         let opened = Opened {
             incarnation: machine.incarnation,
             start: machine.start,
@@ -153,7 +174,6 @@ impl Cluster {
             topology,
             rules: Rules::default(),
         };
-        let seed = u64::from(node.0) + 100 * machine.start;
         let replica = Replica::open(config, opened, seed, now, &machine.disk);
         machine.replica = Some(replica.expect("the disk is whole"));
         self.feed(node, Event::Started);

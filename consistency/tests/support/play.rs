@@ -22,7 +22,8 @@
 //! freeze NODE, sync NODE               syncs of the disk wait; happen
 //! crash NODE, start NODE               the process ends, losing what was not synced; starts again
 //! destroy NODE                         takes the stopped node's disk away
-//! copy NODE, rewind NODE               copies the disk; puts the copy back
+//! copy NODE, rewind NODE               copies the disk; puts the store of the copy back
+//! restore NODE                         puts the whole copy back, the identity file too
 //! clock NODE +TIME, clock NODE -TIME   sets how far the wall clock is off
 //! epoch NODE KEY N                     the control plane's word: adopt this shard epoch
 //! show NODE KEY                        the row of the eventual view as stored; sets: KEY ELEMENT
@@ -103,8 +104,8 @@ impl Play {
             "tick" => self.tick(words::duration(words.at(1))),
             "cut" | "down" | "isolate" | "heal" => self.connect(&words),
             "hold" | "held" | "deliver" | "drop" | "repeat" | "release" => self.mail(&words),
-            "freeze" | "sync" | "crash" | "start" | "destroy" | "copy" | "rewind" | "clock"
-            | "epoch" => self.machine(&words),
+            "freeze" | "sync" | "crash" | "start" | "destroy" | "copy" | "rewind" | "restore"
+            | "clock" | "epoch" => self.machine(&words),
             "show" | "logs" | "status" | "digests" | "notes" => self.look(&words),
             _ => self.request(&words),
         };
@@ -355,8 +356,9 @@ impl Play {
             "crash" => self.cluster.crash(node),
             "start" => self.cluster.start(node),
             "destroy" => self.cluster.destroy_disk(node),
-            "copy" => machine.copy = Some(machine.disk.clone()),
-            "rewind" => machine.disk = machine.copy.take().expect("a copy was taken"),
+            "copy" => machine.keep(),
+            "rewind" => machine.rewind(),
+            "restore" => machine.restore(),
             "clock" => {
                 let (sign, by) = words.at(2).split_at(1);
                 let by = words::duration(by).as_millis() as i64;

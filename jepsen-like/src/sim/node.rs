@@ -9,7 +9,7 @@ use hansa_consistency::clock::Now;
 use hansa_consistency::effect::Effect;
 use hansa_consistency::event::Event;
 use hansa_consistency::key::{NodeId, RegionId};
-use hansa_consistency::replica::{Config, Opened, Replica};
+use hansa_consistency::replica::{Config, Opened, Replica, next_start};
 use hansa_consistency::rules::{Mutant, Rules};
 use hansa_consistency::topology::Topology;
 
@@ -165,7 +165,8 @@ impl Node {
         seed: u64,
     ) -> Result<(), String> {
         self.disk.settle();
-        self.start += 1;
+        let wall = Duration::from_millis(self.now(now_us).wall_ms);
+        self.start = next_start(self.start, wall, seed);
         let config = Config {
             node: self.id,
             topology: topology.clone(),
@@ -273,8 +274,8 @@ impl Node {
             }
             Damage::Whole => {
                 self.lost_data = true;
-                // A fresh identity begins at the seconds since 1970, above every start before it.
-                self.start += EPOCH_MS / 1000;
+                // A fresh identity.
+                self.start = 0;
                 self.renew_incarnation();
                 self.disk.wipe()
             }
