@@ -45,6 +45,8 @@ const ASKER: &[&str] = &[
     "SESSION_TOKEN_MALFORMED",
     "SESSION_TOKEN_NEWER",
     "SESSION_TOKEN_OTHER_CLUSTER",
+    // What the session has seen may lie in a region that is away: without the token it would have been served.
+    "SESSION_UNAVAILABLE",
     "TOPOLOGY_EPOCH_DIFFERS",
     "OVERFLOW",
     "UNKNOWN_OUTCOME",

@@ -258,6 +258,19 @@ fn the_longest_gap_of_every_span_is_told() {
 }
 
 #[test]
+fn what_only_the_token_makes_impossible_is_not_judged() {
+    let away = |reason: &str| {
+        let failed = (11..28).map(|second| Record {
+            error: Some(reason.into()),
+            ..at("us", Strong, second * 10).failed()
+        });
+        check(&while_cut(failed.chain([at("eu", Eventual, 120)])))
+    };
+    assert!(away("SESSION_UNAVAILABLE").is_ok());
+    assert!(!away("QUORUM_UNREACHABLE").is_ok());
+}
+
+#[test]
 fn where_nobody_asks_for_long_nothing_is_known() {
     let mut records = every_second("us", Strong, 11, 13);
     // One failed, nobody asked for half a minute, and the next was served.
