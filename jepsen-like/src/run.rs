@@ -19,6 +19,7 @@ use crate::random::Random;
 use crate::target::Target;
 use crate::workload::{Levels, Workload};
 
+mod afterwards;
 mod cell;
 mod forgive;
 mod load;

@@ -3,8 +3,8 @@
 //! availability" as in Bailis and others 2013).
 //!
 //! Structured nemesis lines say when which regions are cut off and undisturbed, and when a majority is connected. In
-//! an isolated region every eventual operation asked for there, from a grace after the cut on and without further
-//! regions to wait for, is served. While a majority is connected, the longest time in which strong operations were
+//! an isolated region, and in one of that majority, every eventual operation asked for there, from a grace after the
+//! change on and without further regions to wait for, is served. While a majority is connected, the longest time in which strong operations were
 //! tried and none was served is no longer than a stated bound. What the asker alone is to blame for is not judged. A
 //! history without structured nemesis lines has nothing to judge, and is no violation.
 
@@ -98,7 +98,7 @@ pub fn check(history: &History) -> Verdict {
     for span in spans.iter().filter(|span| span.level == Level::Eventual) {
         if let Some(line) = refused(history, span, &eventual.within(history, span)) {
             let explanation = format!(
-                "region {} was isolated and undisturbed, and an eventual operation there was not served",
+                "region {} was undisturbed, and an eventual operation there was not served",
                 span.region.unwrap_or("?")
             );
             return Violation::verdict(history, NAME, explanation, vec![span.line, line]);
@@ -207,14 +207,15 @@ fn spans(periods: &[Period]) -> Vec<Span<'_>> {
     let names = |of: fn(&Period) -> &[String]| -> BTreeSet<&str> {
         periods.iter().flat_map(of).map(String::as_str).collect()
     };
-    for (level, of) in [
-        (Level::Eventual, isolated as fn(&Period) -> &[String]),
-        (Level::Strong, connected),
-    ] {
-        for region in names(of) {
-            let holds = |period: &Period| of(period).iter().any(|name| name == region);
-            spans.extend(while_true(periods, level, Some(region), holds));
-        }
+    let is = |name: &str, of: &[String]| of.iter().any(|it| it == name);
+    let (alone, together) = (names(isolated), names(connected));
+    for region in alone.union(&together).copied() {
+        let whole = |it: &Period| is(region, isolated(it)) || is(region, connected(it));
+        spans.extend(while_true(periods, Level::Eventual, Some(region), whole));
+    }
+    for region in together {
+        let holds = |it: &Period| is(region, connected(it));
+        spans.extend(while_true(periods, Level::Strong, Some(region), holds));
     }
     let unnamed =
         |period: &Period| period.event.majority == Some(true) && period.event.connected.is_empty();

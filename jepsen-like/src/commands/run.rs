@@ -127,7 +127,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<bool> {
         .build()
         .context("no runtime")?;
     let told = |round: &Round| println!("{}", progress::line(round));
-    let outcome = runtime.block_on(async {
+    let work = async {
         match args.target {
             Kind::Hansa => {
                 let start = async |kinds: &[Nemesis]| hansa(args.spec(&options, kinds)).await;
@@ -142,6 +142,13 @@ pub fn run(args: RunArgs) -> anyhow::Result<bool> {
             }
             Kind::Etcd => args.on_etcd(&options, Reads::Linearizable, told).await,
             Kind::EtcdSerializable => args.on_etcd(&options, Reads::Serializable, told).await,
+        }
+    };
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = work => outcome,
+            // What is dropped here ends its processes and mounts.
+            _ = tokio::signal::ctrl_c() => bail!("interrupted; --resume takes the run up"),
         }
     })?;
     println!("{}", progress::closing(&outcome));

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::load::{self, Desk};
 use super::outcome::{Finding, Round};
 use super::strikes::{self, Struck};
-use super::{Cell, Options, forgive, random_of};
+use super::{Cell, Options, afterwards, forgive, random_of};
 use crate::checker;
 use crate::history::events::UsageEvent;
 use crate::history::{History, Record};
@@ -43,6 +43,14 @@ pub(super) async fn play<T: Target>(
     let (findings, settled) = heal_and_settle(options, target, clients, &desk, clock).await;
     round.findings.extend(findings);
     round.settled_ms = settled;
+    // Where something is wrong already, nothing is learned from more of it.
+    if round.is_clean() {
+        let times = (clock, options.deadline);
+        let (records, findings) =
+            afterwards::serve(target, cell.levels, &prefix, &struck.spoilt(), times).await?;
+        records.into_iter().for_each(|record| desk.record(record));
+        round.findings.extend(findings);
+    }
     finish(options, target, &desk, clock, round, &struck).await
 }
 

@@ -1,6 +1,6 @@
 //! The faults of a round: carried out in time, and written into its history with what they mean.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::load::Desk;
@@ -19,6 +19,16 @@ pub(super) struct Struck {
     pub(super) failed: Vec<String>,
     /// Nodes that lost what they had synced, and when, nanoseconds of the run.
     pub(super) destroyed: Vec<(NodeIndex, u64)>,
+    /// Nodes of which there was a second process.
+    pub(super) cloned: BTreeSet<NodeIndex>,
+}
+
+impl Struck {
+    /// Nodes that may have lost something: they need not serve as before.
+    pub(super) fn spoilt(&self) -> BTreeSet<NodeIndex> {
+        let destroyed = self.destroyed.iter().map(|(node, _)| *node);
+        destroyed.chain(self.cloned.iter().copied()).collect()
+    }
 }
 
 /// Carries a plan out; returns when its last action is done or the load is over.
@@ -96,6 +106,9 @@ fn note(struck: &mut Struck, planned: &Planned, clock: RunClock) {
     match planned.action {
         Action::Data(node, data) if data.destroys() => {
             struck.destroyed.push((node, clock.now_ns()));
+        }
+        Action::Clone(node) => {
+            struck.cloned.insert(node);
         }
         _ => {}
     }
