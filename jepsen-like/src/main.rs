@@ -162,7 +162,7 @@ enum Command {
     #[cfg(feature = "mutants")]
     Mutants {
         /// Runs per mutant at most, and 20 times as many schedules of the register model.
-        #[arg(long, default_value_t = 1000)]
+        #[arg(long, default_value_t = 3000)]
         budget: u64,
         /// Only mutants whose name contains this.
         #[arg(long)]

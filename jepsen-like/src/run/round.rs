@@ -50,6 +50,10 @@ pub(super) async fn play<T: Target>(
             afterwards::serve(target, cell.levels, &prefix, &struck.spoilt(), times).await?;
         records.into_iter().for_each(|record| desk.record(record));
         round.findings.extend(findings);
+        // What was just written has to arrive everywhere before the final state is read.
+        if let Err(missing) = target.settle(options.settle_within).await {
+            round.findings.push(Finding::new("settles", missing));
+        }
     }
     finish(options, target, &desk, clock, round, &struck).await
 }
