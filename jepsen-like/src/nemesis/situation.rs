@@ -18,8 +18,8 @@ pub enum Standing {
     Impaired,
 }
 
-/// How long a node that was started, or whose disk is healthy again, may take to serve as before.
-const RECOVERS_WITHIN: Duration = Duration::from_secs(3);
+/// How long a node that was started, or whose disk or clock is healthy again, may take to serve as before.
+const RECOVERS_WITHIN: Duration = Duration::from_secs(4);
 
 /// Why a node is not whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,7 +80,11 @@ impl Situation {
             }
             Action::Resume(node) => self.ends(node, Cause::Paused),
             Action::Processor(node, 100) => self.ends(node, Cause::Slow),
-            Action::Clock(node, Clock::True) => self.ends(node, Cause::Clock),
+            // What it stamped while it was ahead has to be behind it first.
+            Action::Clock(node, Clock::True) => {
+                self.ends(node, Cause::Clock);
+                self.mended.insert(node, at);
+            }
             Action::Kill(node) | Action::Stop(node) => self.begins(node, Cause::Ended),
             Action::Pause(node) => self.begins(node, Cause::Paused),
             Action::Processor(node, _) => self.begins(node, Cause::Slow),
