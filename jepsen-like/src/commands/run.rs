@@ -42,6 +42,9 @@ pub struct RunArgs {
     /// Kinds of fault, by name or `all`; `calm` for none.
     #[arg(long, value_delimiter = ',', default_value = "all")]
     nemesis: Vec<String>,
+    /// Kinds of fault to leave out of those.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    without: Vec<Nemesis>,
     /// The whole run, seconds; a round that has begun is finished.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=HOURS_MAX * 3600))]
     time: u64,
@@ -249,7 +252,11 @@ impl RunArgs {
             seed: done.as_ref().map_or_else(drawn, |done| done.seed),
             workloads: chosen("workload", &self.workload)?,
             levels: chosen("levels", &self.levels)?,
-            nemeses: chosen("nemesis", &self.nemesis)?,
+            nemeses: {
+                let mut nemeses = chosen("nemesis", &self.nemesis)?;
+                nemeses.retain(|kind| !self.without.contains(kind));
+                nemeses
+            },
             time: Duration::from_secs(self.time),
             round: Duration::from_secs(self.round),
             clients_per_node: self.clients.into(),
@@ -315,6 +322,11 @@ impl RunArgs {
         words.extend(self.endpoint.as_ref().map(|it| format!("--endpoint {it}")));
         let bin = self.bin.as_ref();
         words.extend(bin.map(|it| format!("--bin {}", it.display())));
+        let without = self
+            .without
+            .iter()
+            .map(|it| format!("--without {}", it.name()));
+        words.extend(without);
         words.extend(self.plain.then(|| "--plain".to_owned()));
         words.join(" ")
     }
