@@ -381,11 +381,7 @@ impl Cluster {
             Some(disk) => drop(disk.act_data(change)?),
             None => self.change_files(&name, change)?,
         }
-        let harms = matches!(
-            change,
-            Data::FlipBit | Data::Misdirect | Data::Wipe | Data::Restore
-        );
-        if harms {
+        if change.destroys() {
             self.nodes[node].harmed = true;
             self.nodes[node].rebuilt = false;
         }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::history::Status;
 use crate::nemesis::{Nemesis, Support};
 use crate::random::Random;
-use crate::sim::scenario::{Choice, Scenario, named};
+use crate::sim::scenario::{Choice, Scenario};
 use crate::sim::{self, Run};
 use crate::workload::{Levels, Workload};
 
@@ -26,10 +26,8 @@ mod tests;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Place {
     /// What clients do.
-    #[serde(serialize_with = "named::serialize")]
     pub workload: Workload,
     /// At which levels.
-    #[serde(serialize_with = "named::serialize")]
     pub levels: Levels,
     /// Under which fault.
     pub nemesis: Nemesis,
@@ -57,7 +55,7 @@ impl Place {
     /// `WORKLOAD LEVELS NEMESIS`.
     #[must_use]
     pub fn name(&self) -> String {
-        let (workload, levels) = (named::name(&self.workload), named::name(&self.levels));
+        let (workload, levels) = (self.workload.name(), self.levels.name());
         format!("{workload} {levels} {}", self.nemesis.name())
     }
 
@@ -329,7 +327,7 @@ impl Matrix {
             let _ = writeln!(text, "{:<22}{}", "", heads.collect::<String>());
         }
         for ((workload, levels), row) in &rows {
-            let name = format!("{} {}", named::name(workload), named::name(levels));
+            let name = format!("{} {}", workload.name(), levels.name());
             let _ = write!(text, "{name:<22}");
             for nemesis in &nemeses {
                 let sign = row.get(nemesis).map_or(' ', |cell| cell.state.sign());

@@ -307,6 +307,23 @@ pub enum Refused {
     Failed(String),
 }
 
+impl Action {
+    /// Whether it ends a fault or a part of one.
+    #[must_use]
+    pub fn heals(&self) -> bool {
+        matches!(
+            self,
+            Action::Wire(_, _, Wire::Open)
+                | Action::HealWires
+                | Action::Start(_)
+                | Action::Resume(_)
+                | Action::Processor(_, 100)
+                | Action::Clock(_, Clock::True)
+                | Action::Disk(_, Disk::Healthy)
+        )
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{self:?}")

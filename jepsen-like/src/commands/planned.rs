@@ -12,7 +12,7 @@ use hansa_consistency::rules::Rules;
 use super::{Totals, invocation};
 use crate::nemesis::Nemesis;
 use crate::shrink::{self, Shrunk};
-use crate::sim::scenario::{Choice, Scenario, named};
+use crate::sim::scenario::{Choice, Scenario};
 use crate::sim::{self, Run};
 
 /// Which planned runs of the simulator to do.
@@ -139,8 +139,8 @@ pub(super) fn replay(choice: &Choice, seed: u64) -> String {
     format!(
         "{} sim --workload {} --levels {} --nemesis {} --load-seconds {} --seed {seed}",
         invocation(),
-        named::name(&choice.workload),
-        named::name(&choice.levels),
+        choice.workload.name(),
+        choice.levels.name(),
         nemeses.join(","),
         choice.load_ms / 1000,
     )

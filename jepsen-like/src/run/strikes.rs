@@ -62,13 +62,13 @@ pub(super) async fn carry_out<T: Target>(
             break;
         }
         // Of a kind that can not be done here no more is done, but what of it was begun comes to its end.
-        if struck.not_here.contains_key(&planned.of) && !heals(&planned.action) {
+        if struck.not_here.contains_key(&planned.of) && !planned.action.heals() {
             continue;
         }
         // A fault counts from before it strikes, its end from after it ended.
         let mut after = situation.clone();
         after.apply(&planned.action, clock.elapsed());
-        let ends = heals(&planned.action);
+        let ends = planned.action.heals();
         if !ends {
             desk.record(line(Some(planned), false, &after, &names, clock));
         }
@@ -117,21 +117,6 @@ fn note(struck: &mut Struck, planned: &Planned, clock: RunClock) {
 fn names<T: Target>(target: &T, layout: Layout) -> Vec<String> {
     let regions = 0..layout.regions;
     regions.map(|it| target.region_name(it)).collect()
-}
-
-/// Whether an action makes something better.
-fn heals(action: &Action) -> bool {
-    use crate::nemesis::{Clock, Disk, Wire};
-    matches!(
-        action,
-        Action::Wire(_, _, Wire::Open)
-            | Action::HealWires
-            | Action::Start(_)
-            | Action::Resume(_)
-            | Action::Processor(_, 100)
-            | Action::Clock(_, Clock::True)
-            | Action::Disk(_, Disk::Healthy)
-    )
 }
 
 /// A line of the history: what is done, and what each region is promised from now on.

@@ -25,10 +25,8 @@ pub struct Scenario {
     /// The cluster.
     pub layout: Layout,
     /// What clients do.
-    #[serde(with = "named")]
     pub workload: Workload,
     /// At which levels.
-    #[serde(with = "named")]
     pub levels: Levels,
     /// Clients.
     pub processes: u64,
@@ -58,8 +56,8 @@ impl Choice {
         let names: Vec<String> = self.nemeses.iter().map(|it| it.name()).collect();
         let text = format!(
             "{seed} {} {} {}",
-            named::name(&self.workload),
-            named::name(&self.levels),
+            self.workload.name(),
+            self.levels.name(),
             names.join(",")
         );
         let mut random = Random::new(xxhash_rust::xxh3::xxh3_64(text.as_bytes()));
@@ -79,11 +77,11 @@ impl Choice {
 
     /// The smallest layout in which the faults are what they are called; a few with several nodes per region.
     fn layout(&self, random: &mut Random) -> Layout {
-        let wide = |it: &Nemesis| matches!(it, Nemesis::RingPartition | Nemesis::BridgePartition);
-        let (regions, nodes_per_region) = match self.nemeses.iter().any(wide) {
-            true => (5, 1),
-            false if random.chance(200) => (3, 3),
-            false => (3, 1),
+        let needed = self.nemeses.iter().map(|it| it.regions_min()).max();
+        let (regions, nodes_per_region) = match needed {
+            Some(regions @ 4..) => (regions, 1),
+            _ if random.chance(200) => (3, 3),
+            _ => (3, 1),
         };
         Layout {
             regions,
@@ -155,34 +153,5 @@ impl Scenario {
             whole_trace: false,
             ..Profile::drawn(&mut random)
         }
-    }
-}
-
-/// Values of the command line as text.
-pub mod named {
-    use clap::ValueEnum;
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    /// The name of a value.
-    pub fn name(value: &impl ValueEnum) -> String {
-        let value = value.to_possible_value();
-        value.map_or_else(String::new, |value| value.get_name().to_owned())
-    }
-
-    /// Writes the name.
-    ///
-    /// # Errors
-    /// What the serializer returns.
-    pub fn serialize<S: Serializer>(value: &impl ValueEnum, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&name(value))
-    }
-
-    /// Reads a name.
-    ///
-    /// # Errors
-    /// When no value has it.
-    pub fn deserialize<'de, V: ValueEnum, D: Deserializer<'de>>(from: D) -> Result<V, D::Error> {
-        let text = String::deserialize(from)?;
-        V::from_str(&text, false).map_err(de::Error::custom)
     }
 }
