@@ -83,6 +83,8 @@ pub enum Mutant {
     TimeoutSaysNotApplied,
     /// A node takes the retry of a request whose first attempt another node took.
     RetryTakenElsewhere,
+    /// A node that does not know yet what it lost takes the retry of a request that it may have taken.
+    RetryTakenInDoubt,
     /// A session's read that has waited long enough is served from what is there.
     SessionServedUncovered,
     /// Own entries count as committed in the region once they are durable here.
@@ -91,7 +93,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them, in the order of the declaration.
-    pub const ALL: [Mutant; 40] = [
+    pub const ALL: [Mutant; 41] = [
         Mutant::DoubleBallot,
         Mutant::MergeAtAccept,
         Mutant::NoDedup,
@@ -130,6 +132,7 @@ impl Mutant {
         Mutant::ClockNotReserved,
         Mutant::TimeoutSaysNotApplied,
         Mutant::RetryTakenElsewhere,
+        Mutant::RetryTakenInDoubt,
         Mutant::SessionServedUncovered,
         Mutant::CommittedAlone,
     ];

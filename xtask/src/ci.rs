@@ -76,9 +76,6 @@ const EXTRAS: &[Extra] = &[
             "300",
             "--seed",
             "1",
-            // A known fault (docs/harness.md): a repeated put may be taken twice by a node that was put back.
-            "--without",
-            "old-copy",
             "--out",
             "target/jepsen-run",
             "--replace",

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::clock::{ClockAhead, Hlc};
+use crate::clock::{ClockAhead, Hlc, Now};
 use crate::codec::Encode;
 use crate::effect::Note;
 use crate::key::{Row, ShardId};
-use crate::limits::{SCAN_BYTES_MAX, SCAN_ROWS_MAX, VALUE_BYTES_MAX};
+use crate::limits::{CLOCK_AHEAD_MAX_MS, SCAN_BYTES_MAX, SCAN_ROWS_MAX, VALUE_BYTES_MAX};
 use crate::port::{Damaged, Family};
 use crate::record::{Change, Entry, Record, RequestId};
 use crate::request::{
@@ -39,6 +39,8 @@ pub(super) struct Recent {
     order: VecDeque<(u64, Row)>,
     /// A request issued before this may have been taken and forgotten.
     floor: Hlc,
+    /// The same as long as it is not known that the store lost nothing.
+    floor_in_doubt: Hlc,
 }
 
 /// A request that was taken: the entry it became, and what it is told when that is durable.
@@ -55,7 +57,15 @@ impl Recent {
             known: BTreeMap::new(),
             order: VecDeque::new(),
             floor,
+            floor_in_doubt: floor,
         }
+    }
+
+    /// A start began: what an earlier one may have taken was issued at most this far ahead of a clock that
+    /// showed less then, however old the store is that this start found.
+    pub(super) fn begin_start(&mut self, now: Now) {
+        let newest = Hlc::from_ms(now.wall_ms).plus_ms(CLOCK_AHEAD_MAX_MS + 1);
+        self.floor_in_doubt = self.floor.max(newest);
     }
 
     /// A request was handed to another node, which may have taken it.
@@ -507,10 +517,20 @@ impl Replica {
             Some(taken) if taken.id.seq > id.seq => {
                 Err(unknown("a later request of this session was taken already"))
             }
-            _ if request.retry_of.is_some() && id.issued < self.recent.floor => Err(unknown(
+            _ if request.retry_of.is_some() && id.issued < self.recall_floor() => Err(unknown(
                 "the request is older than what this node remembers: read, then decide",
             )),
             _ => Ok(None),
+        }
+    }
+
+    /// A retry that was issued before this and is not remembered may have been taken by an earlier start. A
+    /// store that went back in time does not name a floor for what came after it.
+    fn recall_floor(&self) -> Hlc {
+        let sure = self.standing == Standing::Voting;
+        match sure || self.rules.broken(Mutant::RetryTakenInDoubt) {
+            true => self.recent.floor,
+            false => self.recent.floor.max(self.recent.floor_in_doubt),
         }
     }
 

@@ -305,6 +305,7 @@ fn peers_of(
 impl Replica {
     /// The first event of a start.
     pub(super) fn on_started(&mut self, turn: &mut Turn<'_>) {
+        self.recent.begin_start(turn.now);
         if self.standing == Standing::Lost {
             turn.note(Note::DataLost);
             turn.put(Family::Meta, LOST.to_vec().into(), 1u64.to_record());

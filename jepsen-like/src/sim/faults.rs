@@ -247,7 +247,7 @@ impl World {
         };
         if node.replica.is_some() {
             node.end(handed_over);
-            self.tell_peers_gone(id);
+            self.tell_gone(id);
         }
         self.with(id, |node| node.stranded = false);
     }

@@ -8,6 +8,7 @@ use hansa_consistency::rules::{Mutant, Rules};
 use super::profile::{Profile, Shape};
 use super::scenario::Scenario;
 use super::{Run, in_parallel, run_scenario, run_shaped};
+use crate::workload::Mix;
 
 /// A broken rule to look for in simulated runs.
 #[derive(Clone)]
@@ -52,6 +53,15 @@ impl Candidate {
             setting: match mutant {
                 // With one replica per region every own entry is committed at once.
                 Mutant::PushesHideUncommitted => |profile| profile.replicas = 3,
+                // The process has to come back to the node that may have taken it.
+                Mutant::RetryTakenInDoubt => |profile| {
+                    profile.hop = 0;
+                    profile.mix = Mix {
+                        eventual: 900,
+                        session: 50,
+                    };
+                    profile.faults.isolate = 10;
+                },
                 // What one node alone has is lost only with its disk, while nobody else hears of it.
                 Mutant::CommittedAlone => |profile| {
                     profile.replicas = 3;
@@ -143,7 +153,7 @@ fn shape_for(mutant: Mutant) -> Option<Shape> {
             Some(Shape::Lossy)
         }
         // Sessions must come by while one direction is cut and a node has just come back.
-        Mutant::TrustsWhoeverStarts => Some(Shape::Forgetful),
+        Mutant::TrustsWhoeverStarts | Mutant::RetryTakenInDoubt => Some(Shape::Forgetful),
         Mutant::DepsOmitted | Mutant::PushesHideUncommitted => Some(Shape::Torn),
         Mutant::TokenReplaced
         | Mutant::TokenFromStamp

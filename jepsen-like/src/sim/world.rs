@@ -41,8 +41,8 @@ pub enum Todo {
     Wake(NodeId, u64),
     /// A client acts.
     Act(usize),
-    /// A client gives up on an operation.
-    GiveUp(usize, u64),
+    /// A client gives up on an operation, for this reason.
+    GiveUp(u64, &'static str),
     /// A request reaches a node.
     Ask(NodeId, u64, Box<Request>),
     /// An answer reaches a client.
@@ -279,7 +279,7 @@ impl World {
                 }
             }
             Todo::Act(process) => self.act(process),
-            Todo::GiveUp(process, number) => self.give_up(process, number),
+            Todo::GiveUp(number, why) => self.give_up(number, why),
             Todo::Ask(node, number, request) => self.ask(node, number, *request),
             Todo::Answer(number, result) => self.answered(number, &result),
             Todo::Fault(fault) => Nemesis::strike(self, &fault),
@@ -433,7 +433,7 @@ impl World {
         };
         let lost = node.crash(damage);
         self.lose(id, lost);
-        self.tell_peers_gone(id);
+        self.tell_gone(id);
         self.after(back_after_us, Todo::Restart(id));
     }
 
@@ -443,12 +443,16 @@ impl World {
         self.losses.struck(&self.nodes, id, lost, now_ns);
     }
 
-    /// Every peer learns soon that a node's process is gone.
-    pub fn tell_peers_gone(&mut self, id: NodeId) {
+    /// Every peer, and every client that waits for an answer, learns soon that a node's process is gone.
+    pub fn tell_gone(&mut self, id: NodeId) {
         let peers: Vec<NodeId> = self.nodes.keys().copied().filter(|n| *n != id).collect();
         for peer in peers {
             let told = self.random.between(1_000, LINK_BROKEN_US - 1);
             self.after(told, Todo::Link(peer, id, false));
+        }
+        for (number, _) in self.asked(id) {
+            let told = self.random.between(1_000, LINK_BROKEN_US - 1);
+            self.after(told, Todo::GiveUp(number, "UNREACHABLE"));
         }
     }
 
@@ -547,7 +551,7 @@ impl World {
         });
         self.open.insert(number, index);
         self.after(CLIENT_US, Todo::Ask(node, number, Box::new(request)));
-        self.after(PATIENCE_US, Todo::GiveUp(index, number));
+        self.after(PATIENCE_US, Todo::GiveUp(number, "TIMEOUT"));
     }
 
     fn ask(&mut self, id: NodeId, number: u64, mut request: Request) {
@@ -605,22 +609,16 @@ impl World {
         }
     }
 
-    fn give_up(&mut self, index: usize, number: u64) {
+    fn give_up(&mut self, number: u64, why: &str) {
         let now_ns = self.now_ns();
-        let process = &mut self.processes[index];
-        if process
-            .open
-            .as_ref()
-            .is_none_or(|open| open.number != number)
-        {
-            return;
-        }
-        let Some(mut open) = process.open.take() else {
+        let Some(index) = self.open.remove(&number) else {
             return;
         };
-        self.open.remove(&number);
+        let Some(mut open) = self.processes[index].open.take() else {
+            return;
+        };
         open.record.complete_ns = Some(now_ns);
-        open.record.error = Some("TIMEOUT".into());
+        open.record.error = Some(why.into());
         open.record.status = match open.record.op.is_write() {
             true => Status::Info,
             false => Status::Fail,
