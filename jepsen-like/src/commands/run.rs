@@ -105,7 +105,7 @@ pub struct SoakArgs {
 /// Runs for hours; bounded in what it keeps, and taken up again with `--resume`.
 ///
 /// # Errors
-/// As [`run`].
+/// As [`run()`].
 pub fn soak(args: SoakArgs) -> anyhow::Result<bool> {
     run(RunArgs {
         time: args.hours * 3600,
