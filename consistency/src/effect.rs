@@ -24,7 +24,13 @@ pub enum Effect {
     Persist(Vec<Write>),
     /// The store sequence after this step's writes: to be synced in the small file before any vote
     /// (`envelope.message.is_vote()`) of this turn leaves.
-    StoreSequence(u64),
+    StoreSequence {
+        /// The sequence.
+        sequence: u64,
+        /// Whether this step counted a vote that is among its writes: then it is to be synced before anything that
+        /// this step says leaves, as before a vote.
+        counted: bool,
+    },
     /// Send this to a peer; to the node itself it comes back as an event. May be dropped when the link is down.
     Send {
         /// To whom.
@@ -55,6 +61,8 @@ pub enum Note {
     ReadHelped,
     /// Eventual state was absorbed through a ballot.
     Absorbed,
+    /// A group was chosen in one round trip: a delegate had executed it.
+    Delegated,
     /// A proposal was refused by a higher ballot.
     Nacked,
     /// A request id was answered from memory.
@@ -101,9 +109,10 @@ pub enum Note {
 
 impl Note {
     /// All of them.
-    pub const ALL: [Note; 23] = [
+    pub const ALL: [Note; 24] = [
         Note::ReadHelped,
         Note::Absorbed,
+        Note::Delegated,
         Note::Nacked,
         Note::RequestRecalled,
         Note::SessionForwarded,
@@ -132,6 +141,7 @@ impl Note {
         match self {
             Note::ReadHelped => "read_helped",
             Note::Absorbed => "absorbed",
+            Note::Delegated => "delegated",
             Note::Nacked => "nacked",
             Note::RequestRecalled => "request_recalled",
             Note::SessionForwarded => "session_forwarded",

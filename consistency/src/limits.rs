@@ -23,6 +23,10 @@ pub const CLOCK_RESERVE_MS: u64 = 250;
 /// Strong operations combined under one ballot, at most.
 pub const GROUP_OPERATIONS_MAX: usize = 32;
 
+/// Bytes of values that are combined under one ballot, about at most (the operation that crosses the bound is still
+/// in it): they travel in one message, beside the value they are applied to.
+pub const GROUP_BYTES_MAX: usize = 4 << 20;
+
 /// Strong operations that may wait for one row at one coordinator; more are refused as overloaded.
 pub const ROW_QUEUE_MAX: usize = 1024;
 
@@ -101,6 +105,13 @@ pub const ATTEMPT_ROUND_TRIPS: u32 = 3;
 
 /// One attempt of a strong operation lasts at least this long, milliseconds.
 pub const ATTEMPT_MS_MIN: u64 = 400;
+
+/// A group that is delegated is proposed anew a quarter beyond the round trip to its delegate, and this much
+/// more, milliseconds: syncs of both, and what a busy machine adds.
+pub const DELEGATE_HEDGE_MS: u64 = 50;
+
+/// A replica that did not answer a delegation in time is handed none for this long, milliseconds.
+pub const DELEGATE_SHUNNED_MS: u64 = 5000;
 
 /// Longest pause between two attempts of a strong operation, milliseconds.
 pub const BACKOFF_MS_MAX: u64 = 2000;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::clock::Hlc;
 use crate::key::{ClusterId, NodeId, Row, ShardId};
-use crate::register::{Promise, ReadAnswer, StrongValue};
+use crate::register::{Errand, Executed, Promise, ReadAnswer, StrongValue};
 use crate::request::{Refusal, Reply, Request};
 use crate::version::{Ballot, Origin, Seq, ShardEpoch};
 
@@ -194,6 +194,26 @@ pub enum Message {
         /// The ballot accepted.
         ballot: Ballot,
     },
+    /// Execute these operations under my ballot, which my region has promised: promise, apply and accept.
+    Delegate {
+        /// Where.
+        vote: Vote,
+        /// The ballot; delegated to one region only.
+        ballot: Ballot,
+        /// The sender's own promise.
+        promise: Promise,
+        /// The operations.
+        errand: Errand,
+    },
+    /// Executed, and accepted here.
+    Delegated {
+        /// Where.
+        vote: Vote,
+        /// The ballot.
+        ballot: Ballot,
+        /// What was made of the operations.
+        executed: Executed,
+    },
     /// Refused: a higher ballot is promised.
     Nack {
         /// Where.
@@ -302,6 +322,8 @@ impl Message {
             self,
             Message::Promised { .. }
                 | Message::Accepted { .. }
+                | Message::Delegate { .. }
+                | Message::Delegated { .. }
                 | Message::ReadAnswer { .. }
                 | Message::Heartbeat(_)
         )
@@ -336,6 +358,8 @@ impl Message {
             Message::Promised { .. } => "promised",
             Message::Accept { .. } => "accept",
             Message::Accepted { .. } => "accepted",
+            Message::Delegate { .. } => "delegate",
+            Message::Delegated { .. } => "delegated",
             Message::Nack { .. } => "nack",
             Message::Read { .. } => "read",
             Message::ReadAnswer { .. } => "read_answer",

@@ -9,16 +9,17 @@
 //! Everything in this module is arithmetic over votes. Who is asked, and what is
 //! written before an answer leaves, is decided by the coordinator (`crate::replica`).
 //!
-//! One-round-trip writes (delegation, and ballots prepared ahead by the previous
-//! accept) will be two more ways to reach [`proposer::Base`]; they change who relays a
-//! phase and nothing else here.
+//! A write takes one round trip between regions where the promises of two of them are a quorum: see
+//! [`delegation`].
 
 pub mod acceptor;
+pub mod delegation;
 pub mod proposer;
 pub mod reader;
 pub mod strong_value;
 
 pub use acceptor::Slot;
+pub use delegation::{Errand, Executed};
 pub use proposer::{Attempt, Base, Promise};
 pub use reader::{Decision, ReadAnswer, Reading};
 pub use strong_value::{Action, Expect, Operation, Outcome, StrongValue};

@@ -23,6 +23,7 @@
 //! | `settle` | accepted values nobody finished |
 //! | `status` | what operators see |
 
+mod delegation;
 mod exchange;
 mod heartbeat;
 mod jobs;
@@ -39,6 +40,7 @@ mod status;
 #[cfg(test)]
 mod stream_tests;
 mod strong;
+mod strong_answer;
 mod strong_read;
 mod turn;
 mod votes;

@@ -89,11 +89,19 @@ pub enum Mutant {
     SessionServedUncovered,
     /// Own entries count as committed in the region once they are durable here.
     CommittedAlone,
+    /// A delegate executes below a promise it gave, or a ballot a second time.
+    DelegateNotStrict,
+    /// A delegate rests on its own promise alone.
+    DelegateIgnoresPromise,
+    /// A group is delegated to two regions under one ballot.
+    DelegatedToTwo,
+    /// A proposer ships a promise that it does not write.
+    ShippedPromiseNotDurable,
 }
 
 impl Mutant {
     /// All of them, in the order of the declaration.
-    pub const ALL: [Mutant; 41] = [
+    pub const ALL: [Mutant; 45] = [
         Mutant::DoubleBallot,
         Mutant::MergeAtAccept,
         Mutant::NoDedup,
@@ -135,6 +143,10 @@ impl Mutant {
         Mutant::RetryTakenInDoubt,
         Mutant::SessionServedUncovered,
         Mutant::CommittedAlone,
+        Mutant::DelegateNotStrict,
+        Mutant::DelegateIgnoresPromise,
+        Mutant::DelegatedToTwo,
+        Mutant::ShippedPromiseNotDurable,
     ];
 }
 

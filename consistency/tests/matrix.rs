@@ -157,7 +157,7 @@ mod matrix {
         play(&[
             (
                 "a put registers/k v1 level=strong",
-                "written & regions=a,b & trips=2",
+                "written & regions=a,b & trips=1",
             ),
             ("a get registers/k", "value v1 & took=0ms"),
             ("c get registers/k", "nothing"),

@@ -21,6 +21,7 @@
 mod calls;
 mod causes;
 mod client;
+mod delegation;
 mod epochs;
 mod ledger;
 mod linear;
@@ -110,6 +111,8 @@ pub struct ModelReport {
     pub unknown: u64,
     /// Ballots chosen.
     pub chosen: u64,
+    /// Groups that a delegate executed in one round trip.
+    pub delegated: u64,
     /// Strong reads that took one round trip.
     pub reads_one_round_trip: u64,
     /// Strong reads that sent an unproven ballot again.
@@ -129,13 +132,14 @@ impl fmt::Display for ModelReport {
         write!(
             f,
             "model: {} schedules, {} of {} calls completed ({} unknown outcomes), {} ballots chosen, \
-             reads: {} in one round trip, {} helped, {} absorbed, {} acceptors readmitted, \
+             {} groups delegated, reads: {} in one round trip, {} helped, {} absorbed, {} acceptors readmitted, \
              trace {:016x}, {} violations",
             self.schedules,
             self.completed,
             self.calls,
             self.unknown,
             self.chosen,
+            self.delegated,
             self.reads_one_round_trip,
             self.reads_helped,
             self.reads_absorbed,
@@ -211,6 +215,7 @@ impl ModelReport {
         self.reads_one_round_trip += outcome.counts.one_round_trip;
         self.reads_helped += outcome.counts.helped;
         self.reads_absorbed += outcome.counts.absorbed;
+        self.delegated += outcome.counts.delegated;
         self.readmitted += outcome.counts.readmitted;
     }
 }

@@ -359,6 +359,90 @@ impl StrongValue {
     }
 }
 
+impl Encode for Expect {
+    fn encode(&self, out: &mut Encoder) {
+        match self {
+            Expect::Absent => out.u8(0),
+            Expect::Etag(etag) => {
+                out.u8(1);
+                out.bytes(etag);
+            }
+            Expect::Value(value) => {
+                out.u8(2);
+                out.bytes(value);
+            }
+        }
+    }
+    fn decode(input: &mut Decoder) -> Decoded<Expect> {
+        Ok(match input.u8("expectation")? {
+            0 => Expect::Absent,
+            1 => Expect::Etag(input.bytes("etag")?),
+            2 => Expect::Value(input.bytes("value")?),
+            _ => return Err(malformed("expectation")),
+        })
+    }
+}
+
+impl Encode for Action {
+    fn encode(&self, out: &mut Encoder) {
+        match self {
+            Action::Read => out.u8(0),
+            Action::Put(value) => {
+                out.u8(1);
+                out.bytes(value);
+            }
+            Action::Delete => out.u8(2),
+            Action::CompareAndSet(expect, update) => {
+                out.u8(3);
+                out.put(expect);
+                out.bool(update.is_some());
+                out.bytes(update.as_deref().unwrap_or_default());
+            }
+            Action::Increment(amount) => {
+                out.u8(4);
+                out.number(*amount as u64);
+            }
+            Action::AddElement => out.u8(5),
+            Action::RemoveElement => out.u8(6),
+        }
+    }
+    fn decode(input: &mut Decoder) -> Decoded<Action> {
+        Ok(match input.u8("action")? {
+            0 => Action::Read,
+            1 => Action::Put(input.bytes("value")?),
+            2 => Action::Delete,
+            3 => {
+                let (expect, writes) = (input.get()?, input.bool("update")?);
+                let update = input.bytes("update")?;
+                Action::CompareAndSet(expect, writes.then_some(update))
+            }
+            4 => Action::Increment(input.number("amount")? as i64),
+            5 => Action::AddElement,
+            6 => Action::RemoveElement,
+            _ => return Err(malformed("action")),
+        })
+    }
+}
+
+impl Encode for Operation {
+    fn encode(&self, out: &mut Encoder) {
+        out.put(&self.action);
+        out.option(self.request.as_ref());
+        out.put(&self.deps);
+    }
+    fn decode(input: &mut Decoder) -> Decoded<Operation> {
+        Ok(Operation {
+            action: input.get()?,
+            request: input.option()?,
+            deps: input.get()?,
+        })
+    }
+}
+
+fn malformed(what: &'static str) -> crate::codec::DecodeError {
+    crate::codec::DecodeError::Malformed { what }
+}
+
 impl Encode for Outcome {
     fn encode(&self, out: &mut Encoder) {
         match self {
@@ -388,7 +472,7 @@ impl Encode for Outcome {
             },
             3 => Outcome::Unknown,
             4 => Outcome::Overflow,
-            _ => return Err(crate::codec::DecodeError::Malformed { what: "outcome" }),
+            _ => return Err(malformed("outcome")),
         })
     }
 }

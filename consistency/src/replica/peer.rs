@@ -93,6 +93,8 @@ pub(super) struct Peer {
     followed: u64,
     pub(super) known: Known,
     pub(super) behind: BTreeMap<ShardId, Behind>,
+    /// Until when no group is delegated to it: it did not answer in time.
+    pub(super) shunned_until: Duration,
     /// Until when its or our clock is disputed.
     pub(super) clock_disputed_until: Duration,
     pub(super) exchange_at: Duration,
@@ -136,6 +138,7 @@ impl Peer {
             followed: 0,
             known: Known::default(),
             behind: BTreeMap::new(),
+            shunned_until: Duration::ZERO,
             clock_disputed_until: Duration::ZERO,
             exchange_at: Duration::ZERO,
             pulls: BTreeMap::new(),

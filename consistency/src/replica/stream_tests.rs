@@ -144,7 +144,7 @@ impl Bench {
                 Effect::Reply { id, result, .. } => {
                     self.replies.insert(id, result);
                 }
-                Effect::StoreSequence(_) | Effect::Wake(_) | Effect::Note(_) => {}
+                Effect::StoreSequence { .. } | Effect::Wake(_) | Effect::Note(_) => {}
             }
         }
     }

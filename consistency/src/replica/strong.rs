@@ -1,45 +1,40 @@
-//! The coordinator of strong writes: one group in flight per row, two round trips.
+//! The coordinator of strong writes: one group in flight per row.
 //!
 //! Operations on a row queue up here; at most [`GROUP_OPERATIONS_MAX`] are combined
 //! under one ballot. Once a group was proposed it is fixed: it is proposed again under
 //! new ballots until it is chosen or nobody waits for it any more, and the value itself
 //! remembers the last group of each proposer, so that it takes effect once.
 //!
-//! A reply leaves only when an entry with the chosen value is durable in the log of
-//! this region; its token names that entry (DESIGN 4.1, 1).
-//!
-//! Place of the one-round-trip paths: [`Replica::begin_attempt`] chooses how the base is
-//! reached. Today it always prepares at a quorum.
+//! [`Replica::begin_attempt`] chooses how the base is reached: the first attempt is delegated where that takes
+//! one round trip (`delegation.rs`), every other one prepares at a quorum and takes two.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::clock::Hlc;
 use crate::effect::Note;
 use crate::key::{NodeId, Row, ShardId};
-use crate::limits::{BACKOFF_MS_MAX, DEDUP_SESSIONS_MAX, GROUP_OPERATIONS_MAX, ROW_QUEUE_MAX};
+use crate::limits::{
+    BACKOFF_MS_MAX, DEDUP_SESSIONS_MAX, GROUP_BYTES_MAX, GROUP_OPERATIONS_MAX, ROW_QUEUE_MAX,
+};
 use crate::message::{Message, Vote};
 use crate::port::Damaged;
 use crate::quorum::Tally;
-use crate::record::{Change, Entry};
 use crate::register::proposer::Eventual;
 use crate::register::strong_value::Place;
 use crate::register::{Action, Attempt, Operation, Outcome, Promise, StrongValue};
-use crate::request::{Answer, Applied, Command, Level, Reason, Receipt, Refusal, Reply};
+use crate::request::{Applied, Command, Level, Reason, Refusal};
 use crate::rules::Mutant;
 use crate::session::Context;
 use crate::topology::ValueType;
-use crate::value::State;
 use crate::version::Ballot;
 
 use super::jobs::{JobId, Stage};
 use super::reach::{REGION_GONE, UNREACHABLE};
-use super::shard::Waiting;
+use super::strong_answer::condition_failed;
 use super::turn::Turn;
-use super::{Replica, Timer, local};
+use super::{Replica, Timer};
 
 /// What runs and waits on one row.
 #[derive(Clone, Debug, Default)]
@@ -51,32 +46,46 @@ pub(super) struct Coordinator {
 
 /// The group in flight.
 #[derive(Clone, Debug)]
-struct Group {
+pub(super) struct Group {
     /// The same for every attempt.
-    number: u64,
-    jobs: Vec<JobId>,
-    operations: Vec<Operation>,
+    pub(super) number: u64,
+    pub(super) jobs: Vec<JobId>,
+    pub(super) operations: Vec<Operation>,
     /// Whether it was proposed: from then on its operations are fixed.
-    proposed: bool,
+    pub(super) proposed: bool,
+    /// Whether it was delegated; a second time it is not.
+    pub(super) delegated: bool,
     round: u64,
-    round_trips: u8,
-    phase: Phase,
+    pub(super) round_trips: u8,
+    pub(super) phase: Phase,
 }
 
 #[derive(Clone, Debug)]
-enum Phase {
+pub(super) enum Phase {
+    /// A far replica was handed the group under this ballot.
+    Delegate(Ballot, NodeId),
     Prepare(Attempt),
     Accept(Proposal),
     Paused,
 }
 
 #[derive(Clone, Debug)]
-struct Proposal {
-    ballot: Ballot,
-    value: Arc<StrongValue>,
-    outcomes: Vec<Outcome>,
-    votes: Tally,
-    absorbed: bool,
+pub(super) struct Proposal {
+    pub(super) ballot: Ballot,
+    pub(super) value: Arc<StrongValue>,
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) votes: Tally,
+    pub(super) absorbed: bool,
+}
+
+impl Group {
+    /// The ballot under which it is delegated, and to whom.
+    pub(super) fn phase_delegate(&self) -> Option<(Ballot, NodeId)> {
+        match self.phase {
+            Phase::Delegate(ballot, node) => Some((ballot, node)),
+            _ => None,
+        }
+    }
 }
 
 impl Replica {
@@ -171,6 +180,7 @@ impl Replica {
             jobs: Vec::new(),
             operations: Vec::new(),
             proposed: false,
+            delegated: false,
             round: 0,
             round_trips: 0,
             phase: Phase::Paused,
@@ -187,11 +197,17 @@ impl Replica {
         let Some(group) = coordinator.group.as_mut().filter(|g| !g.proposed) else {
             return;
         };
-        while group.jobs.len() < GROUP_OPERATIONS_MAX {
+        let bytes_of = |id: &JobId| {
+            let job = jobs.get(id);
+            job.map_or(0, |job| job.request.command.value_bytes())
+        };
+        let mut bytes: usize = group.jobs.iter().map(bytes_of).sum();
+        while group.jobs.len() < GROUP_OPERATIONS_MAX && bytes < GROUP_BYTES_MAX {
             let Some(id) = coordinator.queue.pop_front() else {
                 break;
             };
             if jobs.contains_key(&id) {
+                bytes += bytes_of(&id);
                 group.jobs.push(id);
             }
         }
@@ -219,6 +235,9 @@ impl Replica {
         };
         if !waits(self) {
             self.end_group(turn, row);
+            return;
+        }
+        if self.begin_delegation(turn, row) {
             return;
         }
         let ballot = self.fresh_ballot(turn);
@@ -256,15 +275,29 @@ impl Replica {
         }
     }
 
-    fn group_mut(&mut self, row: &Row) -> Option<&mut Group> {
+    pub(super) fn group(&self, row: &Row) -> Option<&Group> {
+        self.coordinators.get(row)?.group.as_ref()
+    }
+
+    pub(super) fn group_mut(&mut self, row: &Row) -> Option<&mut Group> {
         self.coordinators.get_mut(row)?.group.as_mut()
     }
 
     /// A fresh conversation for the row's group, with its own patience.
     fn next_round_for(&mut self, turn: &Turn<'_>, row: &Row) -> u64 {
-        let round = self.fresh_round();
         let attempts = self.coordinators.get(row).map_or(0, |c| c.attempts);
         let patience = self.attempt_patience(turn.now.monotonic, row.shard(), attempts);
+        self.next_round_within(turn, row, patience)
+    }
+
+    /// A fresh conversation for the row's group that lasts this long.
+    pub(super) fn next_round_within(
+        &mut self,
+        turn: &Turn<'_>,
+        row: &Row,
+        patience: Duration,
+    ) -> u64 {
+        let round = self.fresh_round();
         self.set_timer(
             turn.now.monotonic + patience,
             Timer::Attempt(row.clone(), round),
@@ -358,17 +391,14 @@ impl Replica {
             self.end_group(turn, row);
             return;
         }
-        let place = self.place(turn, row, ballot);
+        let number = self.group(row).map_or(0, |group| group.number);
+        let place = self.place(turn, row, ballot, number);
         let after_prepare = self.rules.broken(Mutant::CasFalseAfterPrepare) && !base.settled;
         let second = self.second_proposal(row, &base, place);
         let Some(group) = self.group_mut(row) else {
             return;
         };
         group.proposed = true;
-        let place = Place {
-            group: group.number,
-            ..place
-        };
         note_group(turn, &base.value, &group.operations);
         let absorbed = base.absorbed;
         let (value, mut outcomes) = base.propose(&group.operations, place);
@@ -431,11 +461,18 @@ impl Replica {
         }))
     }
 
-    fn place(&mut self, turn: &Turn<'_>, row: &Row, ballot: Ballot) -> Place {
+    /// Where a group is applied: under this ballot, as the group of this number.
+    pub(super) fn place(
+        &mut self,
+        turn: &Turn<'_>,
+        row: &Row,
+        ballot: Ballot,
+        group: u64,
+    ) -> Place {
         let keyspace = self.topology.keyspace(row.shard().keyspace);
         Place {
             ballot,
-            group: 0,
+            group,
             hlc: self.clock.tick(turn.now),
             value_type: keyspace.map_or(ValueType::Register, |k| k.value_type),
             dedup_sessions: DEDUP_SESSIONS_MAX,
@@ -506,117 +543,6 @@ impl Replica {
         self.next_group(turn, row);
     }
 
-    fn results(
-        &mut self,
-        turn: &Turn<'_>,
-        row: &Row,
-        group: &Group,
-        proposal: &Proposal,
-    ) -> Vec<(JobId, Result<Reply, Refusal>)> {
-        let hlc = self.reply_hlc(turn);
-        let mut results = Vec::new();
-        for (id, outcome) in group.jobs.iter().zip(&proposal.outcomes) {
-            let Some(job) = self.jobs.get(id) else {
-                continue;
-            };
-            let mut context = job.request.context.clone();
-            context.join(&proposal.value.deps);
-            let trips = group.round_trips.saturating_add(job.round_trips);
-            let receipt = self.strong_receipt(row, &proposal.votes, trips, proposal.absorbed);
-            let result = answer(outcome, &proposal.value, &context).map(|answer| Reply {
-                answer,
-                level: Level::Strong,
-                context,
-                hlc,
-                receipt,
-            });
-            results.push((*id, result));
-        }
-        results
-    }
-
-    /// The receipt of a strong operation that these voters decided.
-    pub(super) fn strong_receipt(
-        &self,
-        row: &Row,
-        votes: &Tally,
-        round_trips: u8,
-        absorbed: bool,
-    ) -> Receipt {
-        let held = self.shards.get(&row.shard());
-        let regions = held.map_or_else(Vec::new, |h| h.voters.regions_reached(|n| votes.has(n)));
-        let far = held.is_some_and(|h| h.voters.regions().len() > 1);
-        Receipt {
-            staleness: Some(Duration::ZERO),
-            replicas: votes.nodes().iter().copied().collect(),
-            regions: regions.clone(),
-            durable_regions: regions,
-            wan_round_trips: if far { round_trips } else { 0 },
-            absorbed,
-            merged: absorbed,
-            forwarded_to: None,
-        }
-    }
-
-    /// Logs a chosen value in the own log and answers once the entry is durable; every answer's
-    /// context names the entry.
-    pub(super) fn answer_with_entry(
-        &mut self,
-        turn: &mut Turn<'_>,
-        row: &Row,
-        ballot: Ballot,
-        value: &StrongValue,
-        results: Vec<(JobId, Result<Reply, Refusal>)>,
-    ) {
-        let reads = results.iter().all(|(id, _)| {
-            let command = self.jobs.get(id).map(|job| &job.request.command);
-            command.is_none_or(Command::is_read)
-        });
-        let skipped = match reads {
-            true => self.rules.broken(Mutant::ReadWithoutEntry),
-            false => self.rules.broken(Mutant::ReplyBeforeEntry),
-        };
-        let Some(state) = value.state.clone().filter(|_| !skipped) else {
-            // A row that was never written has nothing to log.
-            for (id, mut result) in results {
-                if skipped {
-                    raise(&mut result, self.me.region, stamp_hlc(value.state.as_ref()));
-                }
-                self.finish(turn, id, result);
-            }
-            return;
-        };
-        self.store_all_seen(turn);
-        let hlc = self.clock.tick(turn.now);
-        let named = match self.rules.broken(Mutant::TokenFromStamp) {
-            true => stamp_hlc(Some(&state)),
-            false => hlc,
-        };
-        let entry = Entry {
-            hlc,
-            deps: value.deps.clone(),
-            request: None,
-            changes: vec![Change {
-                row: row.clone(),
-                state,
-                chosen: ballot,
-            }],
-            extension: Bytes::new(),
-        };
-        let waiting = results
-            .into_iter()
-            .map(|(job, mut result)| {
-                raise(&mut result, self.me.region, named);
-                Waiting {
-                    job,
-                    ack_regions: 0,
-                    result,
-                }
-            })
-            .collect();
-        self.append(turn, row.shard(), entry, waiting);
-    }
-
     /// A voter refused: a higher ballot is about. Pause, then a new ballot.
     pub(super) fn on_proposal_refused(&mut self, turn: &mut Turn<'_>, row: &Row, promised: Ballot) {
         turn.note(Note::Nacked);
@@ -652,6 +578,7 @@ impl Replica {
     /// An attempt has lasted long enough: votes were lost. A new ballot.
     pub(super) fn on_attempt_timer(&mut self, turn: &mut Turn<'_>, row: &Row, round: u64) {
         if self.proposals.contains_key(&round) {
+            self.shun_delegate(turn, row);
             if let Some(coordinator) = self.coordinators.get_mut(row) {
                 coordinator.attempts += 1;
             }
@@ -729,17 +656,6 @@ fn operation_of(request: &crate::request::Request) -> Option<Operation> {
     })
 }
 
-fn condition_failed(etag: Bytes, context: Context) -> Refusal {
-    Refusal {
-        etag,
-        context,
-        ..Refusal::not_applied(
-            Reason::ConditionFailed,
-            "the condition did not hold; read again and decide",
-        )
-    }
-}
-
 /// Counts what is rare about a group that goes out on top of a value.
 fn note_group(turn: &mut Turn<'_>, base: &StrongValue, operations: &[Operation]) {
     if base.recalls_any(operations) {
@@ -747,38 +663,5 @@ fn note_group(turn: &mut Turn<'_>, base: &StrongValue, operations: &[Operation])
     }
     if operations.len() > 1 {
         turn.note(Note::OperationsShared);
-    }
-}
-
-fn answer(outcome: &Outcome, value: &StrongValue, context: &Context) -> Result<Answer, Refusal> {
-    match outcome {
-        Outcome::Read => Ok(Answer::Read {
-            found: local::found(value.state.as_ref()).map_err(local::overflow)?,
-            etag: value.etag(),
-        }),
-        Outcome::Done { etag, total } => Ok(Answer::Written {
-            etag: etag.clone(),
-            total: *total,
-        }),
-        Outcome::ConditionFailed { etag } => Err(condition_failed(etag.clone(), context.clone())),
-        Outcome::Unknown => Err(Refusal::maybe_applied(
-            Reason::UnknownOutcome,
-            "the request id is older than what the key remembers: read, then decide",
-        )),
-        Outcome::Overflow => Err(local::overflow(crate::value::Overflow)),
-    }
-}
-
-fn raise(result: &mut Result<Reply, Refusal>, region: crate::key::RegionId, hlc: Hlc) {
-    match result {
-        Ok(reply) => reply.context.raise(region, hlc),
-        Err(refusal) => refusal.context.raise(region, hlc),
-    }
-}
-
-fn stamp_hlc(state: Option<&State>) -> Hlc {
-    match state {
-        Some(State::Register(register)) => register.marker.hlc,
-        _ => Hlc::ZERO,
     }
 }

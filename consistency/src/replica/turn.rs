@@ -22,6 +22,8 @@ pub(super) struct Turn<'a> {
     written: BTreeMap<(Family, Bytes), Option<Bytes>>,
     /// Whether a row was read that this step wrote.
     showed_own: Cell<bool>,
+    /// Whether a vote that this step writes was counted in it.
+    counted: bool,
     said: Vec<Effect>,
 }
 
@@ -32,6 +34,7 @@ impl<'a> Turn<'a> {
             reader,
             written: BTreeMap::new(),
             showed_own: Cell::new(false),
+            counted: false,
             said: Vec::new(),
         }
     }
@@ -129,6 +132,11 @@ impl<'a> Turn<'a> {
         self.said.push(Effect::Note(note));
     }
 
+    /// A vote that this step writes counts in it: what the step says waits as for a vote that is sent.
+    pub(super) fn count_own_vote(&mut self) {
+        self.counted = true;
+    }
+
     /// Marks every reply of this step as waiting for durable writes.
     pub(super) fn make_replies_wait(&mut self) {
         for effect in &mut self.said {
@@ -146,7 +154,10 @@ impl<'a> Turn<'a> {
                 .into_iter()
                 .map(|((family, key), value)| Write { family, key, value });
             effects.push(Effect::Persist(writes.collect()));
-            effects.push(Effect::StoreSequence(store_sequence));
+            effects.push(Effect::StoreSequence {
+                sequence: store_sequence,
+                counted: self.counted,
+            });
         }
         effects.extend(self.said);
     }

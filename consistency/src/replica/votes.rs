@@ -42,6 +42,16 @@ impl Replica {
                     self.on_accept(turn, from, vote, ballot, &value);
                 }
             }
+            Message::Delegate {
+                vote,
+                ballot,
+                promise,
+                errand,
+            } => {
+                if self.may_vote(turn, from, &vote) {
+                    self.on_delegate(turn, from, (vote, ballot), promise, &errand);
+                }
+            }
             Message::Read { vote, have } => {
                 if self.may_vote(turn, from, &vote) {
                     self.on_read(turn, from, vote, have);
@@ -57,6 +67,7 @@ impl Replica {
     fn on_vote_answer(&mut self, turn: &mut Turn<'_>, from: NodeId, message: Message) {
         let (Message::Promised { vote, .. }
         | Message::Accepted { vote, .. }
+        | Message::Delegated { vote, .. }
         | Message::Nack { vote, .. }
         | Message::ReadAnswer { vote, .. }) = &message
         else {
@@ -78,6 +89,12 @@ impl Replica {
             Message::Promised {
                 ballot, promise, ..
             } => self.on_promised(turn, from, &vote, ballot, promise),
+            Message::Delegated {
+                ballot, executed, ..
+            } => {
+                let row = &vote.row;
+                self.on_delegated(turn, from, row, ballot, executed);
+            }
             Message::Accepted { ballot, .. } => match self.proposals.get(&vote.round).cloned() {
                 Some(row) => self.on_proposal_accepted(turn, from, &row, ballot),
                 None => self.on_help_accepted(turn, from, vote.round, ballot),
@@ -190,11 +207,7 @@ impl Replica {
                 Message::Promised {
                     vote,
                     ballot,
-                    promise: Promise {
-                        accepted: slot.accepted,
-                        eventual: unreported(record, &slot),
-                        value: slot.value,
-                    },
+                    promise: promise_of(slot, record),
                 }
             }
             Err(nack) => Message::Nack {
@@ -247,7 +260,8 @@ impl Replica {
         self.send(turn, from, message);
     }
 
-    fn store_accepted(
+    /// Writes down an accepted value.
+    pub(super) fn store_accepted(
         &mut self,
         turn: &mut Turn<'_>,
         row: &Row,
@@ -303,6 +317,15 @@ impl Replica {
             value: slot.value.filter(|_| slot.accepted != have),
         };
         self.send(turn, from, Message::ReadAnswer { vote, answer });
+    }
+}
+
+/// What an acceptor that promises tells of what it holds.
+pub(super) fn promise_of(slot: Slot, record: Option<Record>) -> Promise {
+    Promise {
+        accepted: slot.accepted,
+        eventual: unreported(record, &slot),
+        value: slot.value,
     }
 }
 

@@ -277,7 +277,7 @@ impl Cluster {
                     machine.disk.sync();
                 }
             }
-            Effect::StoreSequence(_) => {}
+            Effect::StoreSequence { .. } => {}
             Effect::Wake(at) => machine.wake = Some(at),
             Effect::Note(note) => *self.notes.entry(note).or_default() += 1,
             Effect::Reply { id, result, waits }

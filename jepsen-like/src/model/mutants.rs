@@ -74,6 +74,22 @@ const MUTANTS: &[(Mutant, &str)] = &[
         "two writes of a group share one version",
     ),
     (
+        Mutant::DelegateNotStrict,
+        "a ballot is executed twice, or behind a later one's back",
+    ),
+    (
+        Mutant::DelegateIgnoresPromise,
+        "a write is made from a value that lacks a chosen one",
+    ),
+    (
+        Mutant::DelegatedToTwo,
+        "two regions make two values of one ballot",
+    ),
+    (
+        Mutant::ShippedPromiseNotDurable,
+        "a crash lets a value in behind a later one's back",
+    ),
+    (
         Mutant::StrongValueWithoutDeps,
         "a reply lacks the causes of what it shows",
     ),

@@ -30,38 +30,42 @@ const PATIENCE: u64 = 20;
 #[derive(Debug, Default)]
 pub(super) struct Coordinator {
     queue: VecDeque<usize>,
-    group: Option<Group>,
+    pub(super) group: Option<Group>,
     pub(super) reads: BTreeMap<u64, StrongRead>,
     /// Calls nobody waits for any more at this node.
     dropped: BTreeSet<usize>,
 }
 
 #[derive(Clone, Debug)]
-struct Group {
+pub(super) struct Group {
     /// The same for every attempt.
-    number: u64,
-    calls: Vec<usize>,
+    pub(super) number: u64,
+    pub(super) calls: Vec<usize>,
     /// Whether it was proposed: from then on its calls are fixed.
-    proposed: bool,
-    round: u64,
+    pub(super) proposed: bool,
+    pub(super) round: u64,
     since: u64,
-    phase: Phase,
+    pub(super) phase: Phase,
 }
 
 #[derive(Clone, Debug)]
-enum Phase {
+pub(super) enum Phase {
+    /// Another region was handed the group under this ballot.
+    Delegate(Ballot),
     Prepare(Attempt),
     Accept(Proposal),
-    Paused { until: u64 },
+    Paused {
+        until: u64,
+    },
 }
 
 #[derive(Clone, Debug)]
-struct Proposal {
-    ballot: Ballot,
-    value: Arc<StrongValue>,
-    calls: Vec<usize>,
-    outcomes: Vec<Outcome>,
-    votes: Tally,
+pub(super) struct Proposal {
+    pub(super) ballot: Ballot,
+    pub(super) value: Arc<StrongValue>,
+    pub(super) calls: Vec<usize>,
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) votes: Tally,
 }
 
 impl World {
@@ -148,7 +152,9 @@ impl World {
         }
         (group.round, group.since) = (round, now);
         group.phase = Phase::Prepare(Attempt::new(ballot));
-        self.ask_all(at, round, &Body::Prepare(ballot));
+        if !self.delegated(at, round, ballot) {
+            self.ask_all(at, round, &Body::Prepare(ballot));
+        }
     }
 
     fn end_group(&mut self, at: usize) {
@@ -175,6 +181,9 @@ impl World {
         match answer.body {
             Body::Promised(ballot, promise) if proposing => {
                 self.on_promised(at, from, ballot, promise);
+            }
+            Body::Delegated(ballot, executed) if proposing => {
+                self.on_delegated(at, from, ballot, executed);
             }
             Body::Accepted(ballot) if proposing => self.on_accepted(at, from, ballot),
             Body::Accepted(ballot) => self.on_help_accepted(at, from, answer.round, ballot),
@@ -204,7 +213,7 @@ impl World {
         self.propose(at, ballot, base);
     }
 
-    fn place(&mut self, at: usize, ballot: Ballot, group: u64) -> Place {
+    pub(super) fn place(&mut self, at: usize, ballot: Ballot, group: u64) -> Place {
         Place {
             ballot,
             group,
@@ -261,21 +270,12 @@ impl World {
         let operations: Vec<Operation> =
             calls.iter().map(|c| known[*c].operation.clone()).collect();
         let (value, outcomes) = base.propose(&operations, place);
-        let mut done = BTreeSet::new();
-        for (call, outcome) in calls.iter().zip(&outcomes) {
-            if let Outcome::Done { etag, .. } = outcome {
-                done.insert(*call);
-                if self.shape.value_type == ValueType::Register {
-                    self.ledger.name(etag, *call as Version + 1);
-                }
-            }
-        }
         self.trace.note(self.now, (b'P', at, ballot, &calls), || {
             let (ballot, parent) = (short(ballot), short(parent));
             let value = describe_value(Some(&value));
             format!("n{at} proposes {ballot} from {parent}, calls {calls:?}: {value}")
         });
-        self.ledger.proposed(ballot, parent, &value, done);
+        self.name_calls(ballot, parent, &value, (&calls, &outcomes));
         Proposal {
             ballot,
             value,
@@ -283,6 +283,26 @@ impl World {
             outcomes,
             votes: Tally::default(),
         }
+    }
+
+    /// Enters a proposal in the ledger, and the versions that its calls make.
+    pub(super) fn name_calls(
+        &mut self,
+        ballot: Ballot,
+        parent: Ballot,
+        value: &Arc<StrongValue>,
+        (calls, outcomes): (&[usize], &[Outcome]),
+    ) {
+        let mut done = BTreeSet::new();
+        for (call, outcome) in calls.iter().zip(outcomes) {
+            if let Outcome::Done { etag, .. } = outcome {
+                done.insert(*call);
+                if self.shape.value_type == ValueType::Register {
+                    self.ledger.name(etag, *call as Version + 1);
+                }
+            }
+        }
+        self.ledger.proposed(ballot, parent, value, done);
     }
 
     /// Another call's value under the same ballot. Only a mutant makes one.
@@ -352,7 +372,9 @@ impl World {
         let group = self.nodes[at].coordinator.group.as_ref();
         let due = group.is_some_and(|group| match group.phase {
             Phase::Paused { until } => self.now >= until,
-            Phase::Prepare(_) | Phase::Accept(_) => self.now > group.since + patience,
+            Phase::Delegate(_) | Phase::Prepare(_) | Phase::Accept(_) => {
+                self.now > group.since + patience
+            }
         });
         if due {
             self.begin_attempt(at);

@@ -26,6 +26,7 @@ fn random_schedules_are_clean_and_take_every_path() {
     assert_eq!(report.schedules, 2000);
     assert!(report.completed > 5 * report.schedules, "{report}");
     for taken in [
+        report.delegated,
         report.reads_one_round_trip,
         report.reads_helped,
         report.reads_absorbed,

@@ -32,6 +32,13 @@ impl World {
                 Body::Prepare(ballot) => self.on_prepare(at, ballot),
                 Body::Accept(ballot, value) => self.on_accept(at, ballot, &value),
                 Body::Read(have) => self.on_read(at, have),
+                Body::Delegate(ballot, promise, errand, calls) => {
+                    let asker = (question.from, promise);
+                    match self.on_delegate(at, ballot, asker, (&errand, &calls)) {
+                        Some(body) => body,
+                        None => return,
+                    }
+                }
                 _ => return,
             }
         };
@@ -51,13 +58,17 @@ impl World {
         if !self.rules.broken(Mutant::PromiseNotDurable) {
             node.written = node.slot.clone();
         }
-        let (accepted, value) = (node.slot.accepted, node.slot.value.clone());
-        let promise = Promise {
-            accepted,
+        Body::Promised(ballot, self.promise(at))
+    }
+
+    /// What a node that promises holds.
+    pub(super) fn promise(&self, at: usize) -> Promise {
+        let slot = &self.nodes[at].slot;
+        Promise {
+            accepted: slot.accepted,
+            value: slot.value.clone(),
             eventual: self.eventual_unproven(at),
-            value,
-        };
-        Body::Promised(ballot, promise)
+        }
     }
 
     fn on_accept(&mut self, at: usize, ballot: Ballot, value: &Arc<StrongValue>) -> Body {

@@ -8,7 +8,7 @@ use hansa_consistency::key::{KeyspaceId, NodeId, RegionId, Row};
 use hansa_consistency::limits::DEDUP_SESSIONS_MAX;
 use hansa_consistency::quorum::Voters;
 use hansa_consistency::record::{Entry, Record};
-use hansa_consistency::register::{Promise, ReadAnswer, Slot, StrongValue};
+use hansa_consistency::register::{Errand, Executed, Promise, ReadAnswer, Slot, StrongValue};
 use hansa_consistency::rules::Rules;
 use hansa_consistency::topology::ValueType;
 use hansa_consistency::value::State;
@@ -71,6 +71,10 @@ pub(super) enum Body {
     Promised(Ballot, Promise),
     Accept(Ballot, Arc<StrongValue>),
     Accepted(Ballot),
+    /// Execute these, my region promised.
+    Delegate(Ballot, Promise, Errand, Calls),
+    /// Executed, and accepted here.
+    Delegated(Ballot, Executed),
     /// Refused: this higher ballot was promised.
     Nack(Ballot),
     /// A strong read; the asker holds the value of this ballot already.
@@ -79,6 +83,9 @@ pub(super) enum Body {
     /// The question's epoch is over: this is the newer one.
     Stale(ShardEpoch),
 }
+
+/// The calls that an errand's operations are of: for the ledger alone.
+pub(super) type Calls = Vec<usize>;
 
 /// A message under way. An answer repeats the epoch and the round of its question.
 #[derive(Clone, Debug)]
@@ -120,6 +127,7 @@ pub(super) struct Counts {
     pub(super) absorbed: u64,
     pub(super) unknown: u64,
     pub(super) readmitted: u64,
+    pub(super) delegated: u64,
 }
 
 /// A schedule under way.
@@ -239,7 +247,9 @@ impl World {
         self.trace
             .note(self.now, (fact, ballot), || envelope.describe());
         match envelope.body {
-            Body::Prepare(_) | Body::Accept(..) | Body::Read(_) => self.on_question(envelope),
+            Body::Prepare(_) | Body::Accept(..) | Body::Delegate(..) | Body::Read(_) => {
+                self.on_question(envelope);
+            }
             _ => self.on_answer(envelope),
         }
     }
@@ -272,6 +282,8 @@ impl Body {
             | Body::Promised(ballot, _)
             | Body::Accept(ballot, _)
             | Body::Accepted(ballot)
+            | Body::Delegate(ballot, ..)
+            | Body::Delegated(ballot, _)
             | Body::Nack(ballot)
             | Body::Read(ballot) => *ballot,
             Body::Answer(answer) => answer.accepted,
@@ -293,6 +305,17 @@ impl Body {
                 format!("accept {} {}", short(*ballot), describe_value(Some(value)))
             }
             Body::Accepted(ballot) => format!("accepted {}", short(*ballot)),
+            Body::Delegate(ballot, promise, ..) => format!(
+                "delegate {}, accepted {} {}",
+                short(*ballot),
+                short(promise.accepted),
+                describe_value(promise.value.as_deref()),
+            ),
+            Body::Delegated(ballot, executed) => format!(
+                "executed {} {}",
+                short(*ballot),
+                describe_value(Some(&executed.value))
+            ),
             Body::Nack(promised) => format!("refused, promised {}", short(*promised)),
             Body::Read(_) => "read".to_owned(),
             Body::Answer(answer) => format!(

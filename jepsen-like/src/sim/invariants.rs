@@ -1,4 +1,5 @@
-//! Invariants of the protocol that no client can see, watched on every message that leaves.
+//! Invariants of the protocol that no client can see, watched on every message that leaves and every vote that
+//! is durable.
 //!
 //! * S1: at most one value per (row, ballot) in the whole cluster.
 //! * S7: no eventual or session read shows a strong write that is not chosen.
@@ -7,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use hansa_consistency::codec::Encode;
-use hansa_consistency::key::Row;
+use hansa_consistency::key::{NodeId, Row};
 use hansa_consistency::message::{Envelope, Message};
 use hansa_consistency::quorum::{Tally, Voters};
+use hansa_consistency::register::StrongValue;
 use hansa_consistency::topology::Topology;
 use hansa_consistency::version::Ballot;
 
-/// What was seen of one ballot. A proposer's own vote may leave before its proposal does.
+/// What was seen of one ballot. A vote may be durable before its proposal is seen.
 #[derive(Debug, Default)]
 struct Proposal {
     value: Option<(u128, Bytes)>,
@@ -38,30 +40,37 @@ impl Invariants {
                 ballot,
                 value,
             } => {
-                let digest = xxhash_rust::xxh3::xxh3_128(&value.to_record());
-                let proposal = self
-                    .proposals
-                    .entry((vote.row.clone(), *ballot))
-                    .or_default();
-                let known = proposal.value.get_or_insert_with(|| (digest, value.etag()));
-                if known.0 != digest {
-                    let row = &vote.row;
-                    self.violations.push(format!(
-                        "S1: two values under ballot {ballot:?} of row {row:?}"
-                    ));
-                }
+                self.proposed(&vote.row, *ballot, value);
                 self.count(topology, &vote.row, *ballot);
             }
-            Message::Accepted { vote, ballot } => {
-                let proposal = self
-                    .proposals
-                    .entry((vote.row.clone(), *ballot))
-                    .or_default();
-                proposal.votes.count(envelope.from);
+            Message::Delegated {
+                vote,
+                ballot,
+                executed,
+            } => {
+                self.proposed(&vote.row, *ballot, &executed.value);
                 self.count(topology, &vote.row, *ballot);
             }
             _ => {}
         }
+    }
+
+    fn proposed(&mut self, row: &Row, ballot: Ballot, value: &StrongValue) {
+        let digest = xxhash_rust::xxh3::xxh3_128(&value.to_record());
+        let proposal = self.proposals.entry((row.clone(), ballot)).or_default();
+        let known = proposal.value.get_or_insert_with(|| (digest, value.etag()));
+        if known.0 != digest {
+            self.violations.push(format!(
+                "S1: two values under ballot {ballot:?} of row {row:?}"
+            ));
+        }
+    }
+
+    /// Watches an acceptor's record that is durable now.
+    pub fn accepted(&mut self, topology: &Topology, by: NodeId, row: &Row, ballot: Ballot) {
+        let proposal = self.proposals.entry((row.clone(), ballot)).or_default();
+        proposal.votes.count(by);
+        self.count(topology, row, ballot);
     }
 
     fn count(&mut self, topology: &Topology, row: &Row, ballot: Ballot) {

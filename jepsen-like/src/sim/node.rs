@@ -6,12 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hansa_consistency::clock::Now;
+use hansa_consistency::codec::Encode;
 use hansa_consistency::effect::Effect;
 use hansa_consistency::event::Event;
-use hansa_consistency::key::{NodeId, RegionId};
+use hansa_consistency::key::{NodeId, RegionId, Row};
+use hansa_consistency::layout;
+use hansa_consistency::port::{Family, Write};
+use hansa_consistency::register::acceptor::Accepted;
 use hansa_consistency::replica::{Config, Opened, Replica, next_start};
 use hansa_consistency::rules::{Mutant, Rules};
 use hansa_consistency::topology::Topology;
+use hansa_consistency::version::Ballot;
 
 use super::disk::{self, Disk, LostEntry};
 use crate::nemesis::{Clock, Disk as DiskFault};
@@ -30,6 +35,8 @@ pub struct Said {
     pub effects: Vec<Effect>,
     /// The store sequence to sync first when a vote is among them.
     pub sequence: Option<u64>,
+    /// Ballots that the step accepted: votes once they are durable.
+    pub accepted: Vec<(Row, Ballot)>,
 }
 
 /// What a crash does to synced data.
@@ -297,12 +304,18 @@ impl Node {
         replica.step(now, event, &self.disk, &mut effects);
         let touched = self.disk.take_touched_pending();
         let (mut at_once, mut said) = (Vec::new(), Vec::new());
+        let mut votes = false;
+        let mut accepted = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Persist(writes) => {
+                    accepted.extend(writes.iter().filter_map(vote_of));
                     self.disk.write(&writes);
                 }
-                Effect::StoreSequence(sequence) => self.sequence = sequence,
+                Effect::StoreSequence { sequence, counted } => {
+                    self.sequence = sequence;
+                    votes |= counted;
+                }
                 Effect::Wake(at) => {
                     self.wake_us = Some(at.saturating_sub(self.boot).as_micros() as u64)
                 }
@@ -313,23 +326,35 @@ impl Node {
             }
         }
         let group = self.disk.newest();
-        let sequence = self.sequence_for(now_us, &said);
+        let sequence = self.sequence_for(now_us, votes, &said);
         let said = (!said.is_empty() || !self.disk.is_clean()).then_some(Said {
             group,
             effects: said,
             sequence,
+            accepted,
         });
         (at_once, said)
     }
 
     /// The sequence to sync before a group leaves: always when it carries votes, else now and then.
-    fn sequence_for(&mut self, now_us: u64, said: &[Effect]) -> Option<u64> {
+    fn sequence_for(&mut self, now_us: u64, votes: bool, said: &[Effect]) -> Option<u64> {
         let vote = |effect: &Effect| matches!(effect, Effect::Send { envelope, .. } if envelope.message.is_vote());
         let due = now_us >= self.sequence_synced_us + SEQUENCE_EVERY_US;
-        if !due && !said.iter().any(vote) {
+        if !due && !votes && !said.iter().any(vote) {
             return None;
         }
         self.sequence_synced_us = now_us;
         Some(self.sequence)
     }
+}
+
+/// The ballot that a write accepts, if it is an acceptor's record.
+fn vote_of(write: &Write) -> Option<(Row, Ballot)> {
+    if write.family != Family::Slot {
+        return None;
+    }
+    let (row, part) = layout::slot_row(&write.key)?;
+    let accepted = Accepted::from_record(write.value.as_ref()?).ok();
+    let accepted = accepted.filter(|_| part == layout::ACCEPTED)?;
+    Some((row, accepted.ballot))
 }

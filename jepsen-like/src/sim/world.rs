@@ -359,6 +359,9 @@ impl World {
                 node.disk.write_sequence(sequence);
             }
         }
+        for (row, ballot) in &said.accepted {
+            self.invariants.accepted(&self.topology, id, row, *ballot);
+        }
         for effect in said.effects {
             self.leave(id, effect);
         }
@@ -377,7 +380,7 @@ impl World {
                 self.after(CLIENT_US, Todo::Answer(id.0, Box::new(result)));
             }
             Effect::Note(note) => *self.notes.entry(note).or_default() += 1,
-            Effect::Persist(_) | Effect::StoreSequence(_) | Effect::Wake(_) => {}
+            Effect::Persist(_) | Effect::StoreSequence { .. } | Effect::Wake(_) => {}
         }
     }
 

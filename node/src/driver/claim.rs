@@ -43,6 +43,8 @@ pub(super) fn claim(message: &Message) -> Claim {
         Message::Heartbeat(_)
         | Message::Promised { .. }
         | Message::Accepted { .. }
+        | Message::Delegate { .. }
+        | Message::Delegated { .. }
         | Message::ReadAnswer { .. } => Claim::Vote,
     }
 }

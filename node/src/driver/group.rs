@@ -107,6 +107,7 @@ pub(super) fn carries_writes(message: &Message) -> bool {
         Message::Append(_)
             | Message::Entries { .. }
             | Message::Accept { .. }
+            | Message::Delegate { .. }
             | Message::Forward { .. }
     )
 }

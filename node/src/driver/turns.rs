@@ -250,7 +250,10 @@ impl Turns {
                     self.pending.push(self.open.number, &writes);
                     self.open.write(writes);
                 }
-                Effect::StoreSequence(sequence) => self.open.sequence = Some(sequence),
+                Effect::StoreSequence { sequence, counted } => {
+                    self.open.sequence = Some(sequence);
+                    self.open.votes |= counted;
+                }
                 Effect::Send { to, envelope } => self.send(free, to, envelope),
                 Effect::Reply { id, result, waits } => {
                     let at_once = (!waits && !touched) || (free && self.nothing_under_way());

@@ -134,7 +134,7 @@ fn write(node: &mut Node) {
     for effect in effects {
         match effect {
             Effect::Persist(writes) => node.store.apply(&writes).unwrap(),
-            Effect::StoreSequence(sequence) => node.sequence.write(sequence).unwrap(),
+            Effect::StoreSequence { sequence, .. } => node.sequence.write(sequence).unwrap(),
             _ => {}
         }
     }

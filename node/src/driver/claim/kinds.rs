@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hansa_consistency::key::{KeyspaceId, NodeId, Row, ShardId};
 use hansa_consistency::message::{Append, Heartbeat, Message, Run, Vote};
-use hansa_consistency::register::{Promise, ReadAnswer};
+use hansa_consistency::register::{Errand, Executed, Promise, ReadAnswer};
 use hansa_consistency::request::{Command, Level, Reason, Refusal, Request};
 use hansa_consistency::session::Context;
 use hansa_consistency::version::{Ballot, Origin, ShardEpoch};
@@ -125,7 +125,30 @@ fn next(message: &Message) -> Option<Message> {
             value: Arc::default(),
         },
         Message::Accept { .. } => Message::Accepted { vote, ballot },
-        Message::Accepted { .. } => Message::Nack {
+        Message::Accepted { .. } => Message::Delegate {
+            vote,
+            ballot,
+            promise: Promise {
+                accepted: ballot,
+                value: None,
+                eventual: None,
+            },
+            errand: Errand {
+                group: 1,
+                operations: Vec::new(),
+            },
+        },
+        Message::Delegate { .. } => Message::Delegated {
+            vote,
+            ballot,
+            executed: Executed {
+                value: Arc::default(),
+                outcomes: Vec::new(),
+                absorbed: false,
+                base: ballot,
+            },
+        },
+        Message::Delegated { .. } => Message::Nack {
             vote,
             ballot,
             promised: ballot,

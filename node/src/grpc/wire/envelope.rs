@@ -10,7 +10,7 @@ use hansa_consistency::message::{
     Append, Echo, Envelope, Heartbeat, Message, Place, Prefix, Run, Statement, Vote,
 };
 use hansa_consistency::register::proposer::Eventual;
-use hansa_consistency::register::{Promise, ReadAnswer, StrongValue};
+use hansa_consistency::register::{Errand, Promise, ReadAnswer, StrongValue};
 use hansa_consistency::version::{Ballot, Origin, ShardEpoch};
 use hansa_proto::v1::{self, envelope::Message as Body};
 
@@ -179,6 +179,21 @@ fn vote_body_to(message: Message) -> Option<Body> {
             vote: Some(vote_to(vote)),
             ballot: ballot_to(ballot),
         }),
+        Message::Delegate {
+            vote,
+            ballot,
+            promise,
+            errand,
+        } => Body::Delegate(delegate_to(vote, ballot, promise, &errand)),
+        Message::Delegated {
+            vote,
+            ballot,
+            executed,
+        } => Body::Delegated(v1::PeerDelegated {
+            vote: Some(vote_to(vote)),
+            ballot: ballot_to(ballot),
+            executed: executed.to_record(),
+        }),
         Message::Nack {
             vote,
             ballot,
@@ -303,6 +318,21 @@ fn vote_body_from(body: Body) -> Read<Message> {
             vote: vote_from(body.vote)?,
             ballot: ballot_from(body.ballot)?,
         },
+        Body::Delegate(body) => Message::Delegate {
+            vote: vote_from(body.vote)?,
+            ballot: ballot_from(body.ballot)?,
+            promise: Promise {
+                accepted: ballot_from(body.accepted)?,
+                value: value_from(body.value.as_ref())?,
+                eventual: body.eventual.map(eventual_from).transpose()?,
+            },
+            errand: stored(&body.errand, "errand")?,
+        },
+        Body::Delegated(body) => Message::Delegated {
+            vote: vote_from(body.vote)?,
+            ballot: ballot_from(body.ballot)?,
+            executed: stored(&body.executed, "executed")?,
+        },
         Body::Nack(body) => Message::Nack {
             vote: vote_from(body.vote)?,
             ballot: ballot_from(body.ballot)?,
@@ -380,6 +410,17 @@ fn promised_to(vote: Vote, ballot: Ballot, promise: Promise) -> v1::PeerPromised
         accepted: ballot_to(promise.accepted),
         value: promise.value.map(|value| value.to_record()),
         eventual: promise.eventual.map(eventual_to),
+    }
+}
+
+fn delegate_to(vote: Vote, ballot: Ballot, promise: Promise, errand: &Errand) -> v1::PeerDelegate {
+    v1::PeerDelegate {
+        vote: Some(vote_to(vote)),
+        ballot: ballot_to(ballot),
+        accepted: ballot_to(promise.accepted),
+        value: promise.value.map(|value| value.to_record()),
+        eventual: promise.eventual.map(eventual_to),
+        errand: errand.to_record(),
     }
 }
 

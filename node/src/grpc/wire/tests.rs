@@ -8,7 +8,9 @@ use hansa_consistency::message::{
     Append, Echo, Envelope, Heartbeat, Message, Place, Prefix, Run, Statement, Vote,
 };
 use hansa_consistency::register::proposer::Eventual;
-use hansa_consistency::register::{Expect, Promise, ReadAnswer, StrongValue};
+use hansa_consistency::register::{
+    Action, Errand, Executed, Expect, Operation, Outcome, Promise, ReadAnswer, StrongValue,
+};
 use hansa_consistency::request::{Answer, Applied, Reason, Refusal, Reply, Scan, ScannedRow};
 use hansa_consistency::value::State;
 use hansa_consistency::version::{Ballot, Dot, Origin, ShardEpoch, Stamp, Tag};
@@ -213,10 +215,12 @@ fn number(message: &Message) -> usize {
         Message::StartAsk => 18,
         Message::StartAnswer { .. } => 19,
         Message::ClockRefused { .. } => 20,
+        Message::Delegate { .. } => 21,
+        Message::Delegated { .. } => 22,
     }
 }
 
-const KINDS: usize = 21;
+const KINDS: usize = 23;
 
 fn log_messages() -> Vec<Message> {
     let (shard, origin) = (shard(), origin());
@@ -265,6 +269,18 @@ fn log_messages() -> Vec<Message> {
     ]
 }
 
+fn errand() -> Errand {
+    let put = Operation {
+        action: Action::Put(Bytes::from_static(b"value")),
+        request: None,
+        deps: Context::new(),
+    };
+    Errand {
+        group: 12,
+        operations: vec![put],
+    }
+}
+
 fn votes() -> Vec<Message> {
     let (vote, ballot) = (vote, ballot);
     let mut messages = vec![
@@ -303,6 +319,26 @@ fn votes() -> Vec<Message> {
                 accepted: ballot(2),
                 value: value.clone(),
                 eventual: eventual.clone(),
+            },
+        });
+        messages.push(Message::Delegate {
+            vote: vote(),
+            ballot: ballot(3),
+            promise: Promise {
+                accepted: ballot(2),
+                value: value.clone(),
+                eventual: eventual.clone(),
+            },
+            errand: errand(),
+        });
+        messages.push(Message::Delegated {
+            vote: vote(),
+            ballot: ballot(3),
+            executed: Executed {
+                value: strong_value(),
+                outcomes: vec![Outcome::Read, Outcome::Overflow],
+                absorbed: value.is_some(),
+                base: ballot(2),
             },
         });
         messages.push(Message::ReadAnswer {

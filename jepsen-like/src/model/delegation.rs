@@ -1,0 +1,123 @@
+//! Delegation, as `hansa_consistency::replica` does it: the proposer ships its own promise, one other region executes.
+
+use hansa_consistency::key::NodeId;
+use hansa_consistency::quorum::Tally;
+use hansa_consistency::register::delegation::{Declined, execute};
+use hansa_consistency::register::{Errand, Executed, Operation, Promise};
+use hansa_consistency::rules::Mutant;
+use hansa_consistency::version::Ballot;
+
+use super::proposer::{Phase, Proposal};
+use super::world::{Body, World};
+
+/// Attempts that are delegated where they can be, per thousand.
+const DELEGATED_PERMILLE: u64 = 500;
+
+impl World {
+    /// Delegates the node's group under a fresh ballot, now and then and where two promises are a quorum; whether
+    /// it did.
+    pub(super) fn delegated(&mut self, at: usize, round: u64, ballot: Ballot) -> bool {
+        let alone = self.shape.per_region == 1 && self.nodes[at].votes;
+        if !alone || !self.random.chance(DELEGATED_PERMILLE) {
+            return false;
+        }
+        let Some(promise) = self.own_promise(at, ballot) else {
+            return false;
+        };
+        let others: Vec<usize> = (0..self.nodes.len()).filter(|node| *node != at).collect();
+        let chosen = self.random.below(others.len() as u64) as usize;
+        let known = &self.history.calls;
+        let Some(group) = &mut self.nodes[at].coordinator.group else {
+            return false;
+        };
+        let calls = group.calls.clone();
+        let operations: Vec<Operation> =
+            calls.iter().map(|c| known[*c].operation.clone()).collect();
+        let errand = Errand {
+            group: group.number,
+            operations,
+        };
+        group.proposed = true;
+        group.phase = Phase::Delegate(ballot);
+        let to_all = self.rules.broken(Mutant::DelegatedToTwo);
+        let asked = |(number, _): &(usize, usize)| to_all || *number == chosen;
+        for (_, to) in others.into_iter().enumerate().filter(asked) {
+            let body = Body::Delegate(ballot, promise.clone(), errand.clone(), calls.clone());
+            self.ask(at, to, round, body);
+        }
+        true
+    }
+
+    /// The proposer's own promise, written before it is shipped; `None` when it promised a higher ballot.
+    fn own_promise(&mut self, at: usize, ballot: Ballot) -> Option<Promise> {
+        let node = &mut self.nodes[at];
+        node.slot.prepare(ballot).ok()?;
+        if !self.rules.broken(Mutant::ShippedPromiseNotDurable) {
+            node.written = node.slot.clone();
+        }
+        Some(self.promise(at))
+    }
+
+    /// A delegate is handed a group.
+    pub(super) fn on_delegate(
+        &mut self,
+        at: usize,
+        ballot: Ballot,
+        (from, shipped): (usize, Promise),
+        (errand, calls): (&Errand, &[usize]),
+    ) -> Option<Body> {
+        let place = self.place(at, ballot, errand.group);
+        let own = self.promise(at);
+        let mut slot = self.nodes[at].slot.clone();
+        let (asker, own) = ((NodeId(from as u16), shipped), (NodeId(at as u16), own));
+        let operations = &errand.operations;
+        match execute(&mut slot, asker, own, &self.voters, operations, place) {
+            Err(Declined::Nack(nack)) => Some(Body::Nack(nack.promised)),
+            Err(Declined::NoQuorum) => None,
+            Ok(executed) => {
+                let node = &mut self.nodes[at];
+                node.slot = slot;
+                node.written = node.slot.clone();
+                let Executed {
+                    value,
+                    outcomes,
+                    base,
+                    ..
+                } = &executed;
+                self.name_calls(ballot, *base, value, (calls, outcomes));
+                self.ledger.accepted(ballot, &executed.value);
+                self.holds(at);
+                Some(Body::Delegated(ballot, executed))
+            }
+        }
+    }
+
+    /// A delegate has executed the group: what it made is accepted here, too.
+    pub(super) fn on_delegated(
+        &mut self,
+        at: usize,
+        from: usize,
+        ballot: Ballot,
+        executed: Executed,
+    ) {
+        let Some(group) = &mut self.nodes[at].coordinator.group else {
+            return;
+        };
+        if !matches!(group.phase, Phase::Delegate(open) if open == ballot) {
+            return;
+        }
+        let mut votes = Tally::default();
+        votes.count(NodeId(from as u16));
+        let value = executed.value.clone();
+        group.phase = Phase::Accept(Proposal {
+            ballot,
+            value: executed.value,
+            calls: group.calls.clone(),
+            outcomes: executed.outcomes,
+            votes,
+        });
+        self.counts.delegated += 1;
+        let round = group.round;
+        self.ask(at, at, round, Body::Accept(ballot, value));
+    }
+}
