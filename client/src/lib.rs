@@ -43,6 +43,10 @@
 //!   [`Applied::Maybe`]. So are `QUORUM_UNREACHABLE` and `SESSION_UNAVAILABLE`: asking another region
 //!   for a level is the caller's choice.
 //!
+//! A write can be sent [without a request id](Call::without_request_id); then it is not repeated at all
+//! once it may have been applied. Whoever was told [`Applied::Maybe`] can [repeat](Call::repeat) the
+//! call under its request id, also after a restart of the own process and through another client.
+//!
 //! Once an attempt may have been applied, an error of the call says [`Applied::Maybe`], whatever later
 //! attempts were told.
 //!
@@ -88,4 +92,5 @@ pub use key::Key;
 pub use operations::Expect;
 pub use pages::{Paged, Pages};
 pub use reply::{Batch, Contained, Found, Got, Members, Page, Receipt, Row, Value, Written};
+pub use request_ids::{InvalidUnfinished, RequestId, Unfinished};
 pub use session::Session;
