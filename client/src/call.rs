@@ -286,8 +286,9 @@ impl Call<Written> {
     /// `UNKNOWN_OUTCOME` and does not take it again. At another [`level`](Call::level) than the first
     /// attempt's the server refuses it.
     ///
-    /// As the earlier call may have been applied, every error of the repetition says
-    /// [`Applied::Maybe`]; but when its own settings are invalid it is not made at all.
+    /// As the earlier call may have been applied, the errors of the repetition say
+    /// [`Applied::Maybe`]. But [`Conflict`](ErrorKind::Conflict) at level strong is the outcome of both;
+    /// and when its own settings are invalid the repetition is not made at all.
     pub fn repeat(mut self, before: &Unfinished) -> Call<Written> {
         self.level = Some(before.level);
         self.naming = Naming::Again(before.clone());

@@ -84,8 +84,12 @@ impl Progress {
     }
 
     /// The last attempt's error as that of the whole call: an earlier attempt may have been applied.
-    fn of_call(&self, error: Error) -> Error {
-        match self.unknown.load(Ordering::Relaxed) {
+    ///
+    /// A condition that did not hold is different. At level strong the servers agree on that as on any
+    /// outcome and keep it under the request id, so it is what became of every attempt.
+    fn of_call(&self, safety: Safety, error: Error) -> Error {
+        let is_outcome = safety == Safety::StrongOnce && error.reason() == "CONDITION_FAILED";
+        match self.unknown.load(Ordering::Relaxed) && !is_outcome {
             true => error.after_unknown(),
             false => error,
         }
@@ -184,7 +188,7 @@ pub(crate) async fn execute(
     loop {
         let index = match journey.choose(place).await {
             Ok(index) => index,
-            Err(error) => return Err(progress.of_call(error)),
+            Err(error) => return Err(progress.of_call(plan.safety, error)),
         };
         let attempt = progress.attempts.fetch_add(1, Ordering::Relaxed) + 1;
         let endpoint = client.endpoint(index);
@@ -194,7 +198,7 @@ pub(crate) async fn execute(
         };
         progress.not_reached(index, &error);
         let unknown = progress.unknown.load(Ordering::Relaxed);
-        let error = progress.of_call(error.at(&endpoint.url, attempt));
+        let error = progress.of_call(plan.safety, error.at(&endpoint.url, attempt));
         place = next(plan.safety, ended, unknown);
         tracing::debug!(
             endpoint = endpoint.url,

@@ -48,7 +48,8 @@
 //! call under its request id, also after a restart of the own process and through another client.
 //!
 //! Once an attempt may have been applied, an error of the call says [`Applied::Maybe`], whatever later
-//! attempts were told.
+//! attempts were told. But a compare-and-set at level strong that is told that its condition did not
+//! hold was not applied by any attempt: the servers keep that outcome under the request id.
 //!
 //! # Deadlines
 //! A call ends at its deadline whatever happens: waiting for its session's turn, connecting and

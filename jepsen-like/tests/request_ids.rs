@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use hansa_jepsen::checker::{self, Verdict};
 use hansa_jepsen::cluster::Spec;
-use hansa_jepsen::history::{Datum, History, Level, Op, Record, Status};
+use hansa_jepsen::history::{
+    CONDITION_FAILED, Datum, Expect, History, Level, Op, Record, Status, Swap,
+};
 use hansa_jepsen::nemesis::{Action, Layout, NodeIndex};
 use hansa_jepsen::random::Random;
 use hansa_jepsen::target::hansa::{HansaClient, HansaTarget};
@@ -63,7 +65,10 @@ async fn unanswered(
 ) -> Record {
     // The connection has to be there: what is never sent is not applied.
     let read = Intent {
-        op: Op::Read,
+        op: match intent.op {
+            Op::Incr => Op::Read,
+            _ => Op::Get,
+        },
         value: None,
         identified: false,
         ..intent.clone()
@@ -136,6 +141,36 @@ async fn a_write_of_unknown_outcome_is_repeated_under_its_id_and_counts_once() {
             matches!(twice, Verdict::Violation(_)),
             "{level:?}: {twice:?}"
         );
+    }
+    target.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_compare_and_set_is_told_its_outcome() {
+    let mut target = start().await;
+    let clock = RunClock::start();
+    let mut client = target.client(1, 0).unwrap();
+    // The second finds what the first wrote.
+    for (new, refused) in [("one", false), ("two", true)] {
+        let swap = Swap {
+            expect: Expect::Absent,
+            new: new.to_owned(),
+        };
+        let intent = Intent {
+            op: Op::Cas,
+            key: "registers/swapped".to_owned(),
+            value: Some(Datum::Swap(swap)),
+            ..increment("", 0, Level::Strong, true)
+        };
+        let first = unanswered(&mut target, &mut client, (&intent, 0), clock).await;
+        client.move_to(1);
+        let again = client.repeat(clock, DEADLINE).await.unwrap();
+        let expected = if refused { Status::Fail } else { Status::Ok };
+        assert_eq!(again.status, expected, "{}", again.describe());
+        assert_eq!(again.error.as_deref(), refused.then_some(CONDITION_FAILED));
+        assert!(again.etag.is_some());
+        assert_eq!(again.request_id, first.request_id);
+        client.move_to(0);
     }
     target.stop().await;
 }

@@ -255,3 +255,23 @@ async fn a_repetition_takes_no_number_of_its_session() {
         "the session saw the repeated write"
     );
 }
+
+#[tokio::test]
+async fn a_strong_condition_that_did_not_hold_is_the_outcome_of_every_attempt() {
+    let (cluster, client) = three().await;
+    client.put("profiles", "k", "v").await.unwrap();
+    let cas = || client.cas("profiles", "k", Expect::Absent, Some("w".into()));
+    // Inside of a call.
+    cluster.nodes[1].fault(Fault::BreakBefore);
+    let error = cas().await.unwrap_err();
+    assert_eq!((error.kind(), error.attempts()), (ErrorKind::Conflict, 2));
+    assert_eq!((error.applied(), error.unfinished()), (Applied::No, None));
+    assert!(error.etag().is_some());
+    // And of one that is repeated.
+    cluster.nodes[1].fault(refuse(Applied::Maybe));
+    let before = cas().await.unwrap_err().unfinished().unwrap().clone();
+    let error = cas().repeat(&before).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(error.applied(), Applied::No);
+    assert_eq!(error.request_id(), Some(before.id));
+}
