@@ -15,6 +15,8 @@ use crate::client::{Client, DEADLINE_MAX};
 use crate::consistency::Consistency;
 use crate::error::{Applied, Error, ErrorKind};
 use crate::execute::{Plan, Progress, execute};
+use crate::reply::Written;
+use crate::request_ids::Unfinished;
 use crate::retry::Safety;
 use crate::session::{Session, State};
 use crate::wire::{self, About, Decode};
@@ -28,6 +30,17 @@ pub(crate) enum Effect {
     Idempotent,
     /// It does not.
     Once,
+}
+
+/// What a write is named by.
+#[derive(Clone, Debug)]
+enum Naming {
+    /// A request id of its own.
+    Fresh,
+    /// No request id.
+    Without,
+    /// The request id of an earlier call, which is repeated.
+    Again(Unfinished),
 }
 
 /// Who calls.
@@ -85,6 +98,7 @@ pub struct Call<R> {
     level: Option<Consistency>,
     time: Option<Duration>,
     ack_regions: u8,
+    naming: Naming,
 }
 
 impl<R> fmt::Debug for Call<R> {
@@ -102,6 +116,7 @@ impl<R> Clone for Call<R> {
         Call {
             caller: self.caller.clone(),
             body: self.body.clone(),
+            naming: self.naming.clone(),
             ..*self
         }
     }
@@ -122,6 +137,7 @@ impl<R> Call<R> {
             level: None,
             time: None,
             ack_regions: 0,
+            naming: Naming::Fresh,
         }
     }
 
@@ -154,12 +170,13 @@ impl<R> Call<R> {
             (_, Caller::Session(_)) => Consistency::Session,
             (_, Caller::Client(_)) => Consistency::KeyspaceDefault,
         });
-        let safety = match (self.effect, level) {
-            (Effect::Read, _) => Safety::Read,
-            (Effect::Idempotent, Consistency::Strong) => Safety::StrongIdempotent,
-            (Effect::Once, Consistency::Strong) => Safety::StrongOnce,
-            (Effect::Idempotent, _) => Safety::LocalIdempotent,
-            (Effect::Once, _) => Safety::Once,
+        let safety = match (self.effect, level, &self.naming) {
+            (Effect::Read, ..) => Safety::Read,
+            (_, _, Naming::Without) => Safety::Once,
+            (Effect::Idempotent, Consistency::Strong, _) => Safety::StrongIdempotent,
+            (Effect::Once, Consistency::Strong, _) => Safety::StrongOnce,
+            (Effect::Idempotent, ..) | (_, _, Naming::Again(_)) => Safety::LocalIdempotent,
+            (Effect::Once, ..) => Safety::Once,
         };
         Plan {
             body: self.body.clone(),
@@ -169,6 +186,10 @@ impl<R> Call<R> {
             ack_regions: self.ack_regions.into(),
             token: Bytes::new(),
             request: None,
+            repeats: match &self.naming {
+                Naming::Again(before) => Some(before.clone()),
+                Naming::Fresh | Naming::Without => None,
+            },
             issued: 0,
         }
     }
@@ -182,18 +203,28 @@ impl<R> Call<R> {
                 "the deadline is more than 0 and at most 60 s",
             ));
         }
-        let progress = Progress::default();
         let plan = self.plan(started + time);
+        let progress = match &plan.repeats {
+            Some(before) => Progress::repeating(before),
+            None => Progress::default(),
+        };
         let work = self.work(plan, &progress);
         // Around everything, connecting included: no attempt can outlive the call.
-        let body = match timeout_at(started + time, work).await {
-            Ok(result) => result?,
-            Err(_) => return Err(progress.deadline_error()),
+        let outcome = match timeout_at(started + time, work).await {
+            Ok(result) => result,
+            Err(_) => Err(progress.deadline_error()),
         };
+        let named = progress.named();
         let about = About {
             attempts: progress.attempts.into_inner(),
             elapsed: started.elapsed(),
+            request_id: named.as_ref().map(|named| named.id),
         };
+        let reply = outcome.and_then(|body| self.reply(body, about));
+        reply.map_err(|error| error.of_write(named))
+    }
+
+    fn reply(&self, body: ReplyBody, about: About) -> Result<R, Error> {
         let written = self.effect != Effect::Read;
         (self.decode)(body, about).ok_or_else(|| {
             let applied = if written { Applied::Maybe } else { Applied::No };
@@ -203,13 +234,18 @@ impl<R> Call<R> {
     }
 
     async fn work(&self, mut plan: Plan, progress: &Progress) -> Result<ReplyBody, Error> {
-        let writes = self.effect != Effect::Read;
+        if let Naming::Again(before) = &self.naming {
+            plan.request = Some((before.id.session, before.id.seq));
+        }
+        let names = self.effect != Effect::Read && matches!(self.naming, Naming::Fresh);
         match &self.caller {
             Caller::Session(session) => {
                 progress.queued.store(true, Ordering::Relaxed);
                 let mut state = session.state.lock().await;
                 progress.queued.store(false, Ordering::Relaxed);
-                plan.request = writes.then(|| state.lane.take());
+                if names {
+                    plan.request = Some(state.lane.take());
+                }
                 plan.token = state.token.clone();
                 plan.issued = state.issued;
                 let outcome = execute(session.client(), &plan, progress).await;
@@ -217,11 +253,46 @@ impl<R> Call<R> {
                 outcome
             }
             Caller::Client(client) => {
-                let mut loan = writes.then(|| client.lanes().borrow());
-                plan.request = loan.as_mut().map(|loan| loan.lane.take());
+                let mut loan = names.then(|| client.lanes().borrow());
+                if let Some(loan) = &mut loan {
+                    plan.request = Some(loan.lane.take());
+                }
                 execute(client, &plan, progress).await
             }
         }
+    }
+}
+
+/// What only writes have.
+impl Call<Written> {
+    /// Sends no request id: servers keep no memory of this write, and nobody can repeat it. An attempt
+    /// that may have been applied is the last one, at every level: the error says
+    /// [`Applied::Maybe`] and has no [`unfinished`](Error::unfinished). Takes back an earlier
+    /// [`repeat`](Call::repeat).
+    pub fn without_request_id(mut self) -> Call<Written> {
+        self.naming = Naming::Without;
+        self
+    }
+
+    /// Asks again for what an earlier call did not hear the end of, under its request id and at its
+    /// level: [`Error::unfinished`] tells both, of this process or of one before it. Build the same
+    /// call: servers look at the request id and not at what it asks for, and answer a write that they
+    /// know with the outcome that it had.
+    ///
+    /// It takes effect at most once, the earlier call included. At level strong any endpoint finds its
+    /// outcome. At the other levels only the node that took it does, while it runs; it is asked
+    /// where an endpoint is known to lead there. Where the outcome can not be told, and when a later
+    /// write of the same session, or on the same client, to the same row was taken, the server answers
+    /// `UNKNOWN_OUTCOME` and does not take it again. At another [`level`](Call::level) than the first
+    /// attempt's the server refuses it.
+    ///
+    /// As the earlier call may have been applied, the errors of the repetition say
+    /// [`Applied::Maybe`]. But [`Conflict`](ErrorKind::Conflict) at level strong is the outcome of both;
+    /// and when its own settings are invalid the repetition is not made at all.
+    pub fn repeat(mut self, before: &Unfinished) -> Call<Written> {
+        self.level = Some(before.level);
+        self.naming = Naming::Again(before.clone());
+        self
     }
 }
 

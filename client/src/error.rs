@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::etag::Etag;
+use crate::request_ids::{RequestId, Unfinished};
 
 /// Whether a failed call left anything behind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,6 +116,7 @@ struct Details {
     retry_after: Option<Duration>,
     endpoint: String,
     attempts: u32,
+    named: Option<Unfinished>,
 }
 
 impl Error {
@@ -136,6 +138,7 @@ impl Error {
             retry_after: None,
             endpoint: String::new(),
             attempts: 0,
+            named: None,
         }))
     }
 
@@ -177,6 +180,12 @@ impl Error {
     pub(crate) fn at(mut self, endpoint: &str, attempts: u32) -> Error {
         self.0.endpoint = endpoint.to_owned();
         self.0.attempts = attempts;
+        self
+    }
+
+    /// Of a call whose attempts carried this name.
+    pub(crate) fn of_write(mut self, named: Option<Unfinished>) -> Error {
+        self.0.named = named;
         self
     }
 
@@ -252,6 +261,19 @@ impl Error {
     /// before the first.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
+    }
+
+    /// The request id that the attempts of a write carried; `None` when they carried none, and when
+    /// none was made.
+    pub fn request_id(&self) -> Option<RequestId> {
+        self.0.named.as_ref().map(|named| named.id)
+    }
+
+    /// What [`Call::repeat`](crate::Call::repeat) asks again by; `None` when nothing was applied, and
+    /// for a write that carried no request id.
+    pub fn unfinished(&self) -> Option<&Unfinished> {
+        let unknown = self.applied() == Applied::Maybe;
+        self.0.named.as_ref().filter(|_| unknown)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use crate::consistency::Consistency;
 use crate::endpoint::Endpoint;
 use crate::error::{Applied, Error, ErrorKind};
 use crate::pipe::{Failure, Stream};
+use crate::request_ids::{RequestId, Unfinished};
 use crate::retry::{Ended, Next, Safety, next};
 use crate::wire;
 
@@ -38,8 +39,10 @@ pub(crate) struct Plan {
     pub(crate) deadline: Instant,
     pub(crate) ack_regions: u32,
     pub(crate) token: Bytes,
-    /// For writes: session and number of the request id.
+    /// For writes that have a request id: its session and number.
     pub(crate) request: Option<(u64, u32)>,
+    /// The write of an earlier call that this one repeats, under its request id.
+    pub(crate) repeats: Option<Unfinished>,
     /// The newest server clock value of the session; a newer one of the client replaces it.
     pub(crate) issued: u64,
 }
@@ -56,12 +59,37 @@ pub(crate) struct Progress {
     pub(crate) queued: AtomicBool,
     /// What came of the last attempt at each endpoint that could not be reached, by its number.
     unreached: Mutex<BTreeMap<usize, String>>,
+    /// What the attempts are named by; the node is that of the first which may have been applied, or
+    /// of the newest when none of them may.
+    named: Mutex<Option<Unfinished>>,
 }
 
 impl Progress {
+    /// That of a call which repeats an earlier one: that one may have been applied.
+    pub(crate) fn repeating(before: &Unfinished) -> Progress {
+        Progress {
+            unknown: AtomicBool::new(true),
+            named: Mutex::new(Some(before.clone())),
+            ..Progress::default()
+        }
+    }
+
+    /// What the attempts were named by; `None` when none was made or they had no name.
+    pub(crate) fn named(&self) -> Option<Unfinished> {
+        self.name().clone()
+    }
+
+    fn name(&self) -> MutexGuard<'_, Option<Unfinished>> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The last attempt's error as that of the whole call: an earlier attempt may have been applied.
-    fn of_call(&self, error: Error) -> Error {
-        match self.unknown.load(Ordering::Relaxed) {
+    ///
+    /// A condition that did not hold is different. At level strong the servers agree on that as on any
+    /// outcome and keep it under the request id, so it is what became of every attempt.
+    fn of_call(&self, safety: Safety, error: Error) -> Error {
+        let is_outcome = safety == Safety::StrongOnce && error.reason() == "CONDITION_FAILED";
+        match self.unknown.load(Ordering::Relaxed) && !is_outcome {
             true => error.after_unknown(),
             false => error,
         }
@@ -152,7 +180,7 @@ pub(crate) async fn execute(
         plan,
         progress,
         first: None,
-        issued: None,
+        issued: plan.repeats.as_ref().map(|before| before.id.issued),
         tried: BTreeSet::new(),
         pauses: 0,
     };
@@ -160,7 +188,7 @@ pub(crate) async fn execute(
     loop {
         let index = match journey.choose(place).await {
             Ok(index) => index,
-            Err(error) => return Err(progress.of_call(error)),
+            Err(error) => return Err(progress.of_call(plan.safety, error)),
         };
         let attempt = progress.attempts.fetch_add(1, Ordering::Relaxed) + 1;
         let endpoint = client.endpoint(index);
@@ -170,7 +198,7 @@ pub(crate) async fn execute(
         };
         progress.not_reached(index, &error);
         let unknown = progress.unknown.load(Ordering::Relaxed);
-        let error = progress.of_call(error.at(&endpoint.url, attempt));
+        let error = progress.of_call(plan.safety, error.at(&endpoint.url, attempt));
         place = next(plan.safety, ended, unknown);
         tracing::debug!(
             endpoint = endpoint.url,
@@ -233,7 +261,7 @@ impl Journey<'_> {
     fn allowed(&self, place: Next) -> Vec<usize> {
         let order = self.client.order();
         let Some(first) = &self.first else {
-            return order;
+            return self.first_allowed(order);
         };
         let fits = |index: &usize| match place {
             Next::SameNode => *index == first.endpoint,
@@ -241,6 +269,21 @@ impl Journey<'_> {
             Next::Anywhere | Next::GiveUp => true,
         };
         order.into_iter().filter(fits).collect()
+    }
+
+    /// Endpoints the first attempt may go to. Below strong only the node that took a write knows it
+    /// again; where no endpoint is known to lead there, any node says so.
+    fn first_allowed(&self, order: Vec<usize>) -> Vec<usize> {
+        let repeats = self.plan.repeats.as_ref();
+        let Some(before) = repeats.filter(|before| before.level != Consistency::Strong) else {
+            return order;
+        };
+        let leads_there = |index: &usize| {
+            let health = self.client.endpoint(*index).health();
+            health.node.as_ref() == Some(&before.node)
+        };
+        let there: Vec<usize> = order.iter().copied().filter(leads_there).collect();
+        if there.is_empty() { order } else { there }
     }
 
     /// Whether another attempt is worth it.
@@ -348,20 +391,13 @@ impl Journey<'_> {
             .max(stream.hello.server_hlc);
         let issued = *self.issued.get_or_insert(plan.issued.max(newest));
         let level = wire::level(plan.level).into();
-        let first = self.first.as_ref();
-        let request_id = plan.request.map(|(session, seq)| v1::RequestId {
-            session,
-            seq,
-            issued_hlc: issued,
-            // What was surely not applied counts as never attempted.
-            attempt: first.map_or(0, |_| {
-                self.progress
-                    .attempts
-                    .load(Ordering::Relaxed)
-                    .saturating_sub(1)
-            }),
-            first_node: first.map(|first| first.node.clone()).unwrap_or_default(),
-            first_level: first.map_or(0, |_| level),
+        let request_id = plan.request.map(|(session, seq)| {
+            let id = RequestId {
+                session,
+                seq,
+                issued,
+            };
+            self.name(id, &stream.hello.node)
         });
         let remaining = plan.deadline.saturating_duration_since(Instant::now());
         let round_trip = endpoint.health().round_trip.unwrap_or_default();
@@ -382,6 +418,37 @@ impl Journey<'_> {
             },
         );
         body
+    }
+
+    /// The request id as this attempt sends it to this node; remembers what the call is named by.
+    fn name(&self, id: RequestId, node: &str) -> v1::RequestId {
+        let progress = self.progress;
+        let attempts = progress.attempts.load(Ordering::Relaxed);
+        let unknown = progress.unknown.load(Ordering::Relaxed);
+        let mut named = progress.name();
+        // What was surely not applied counts as never attempted.
+        let first = named.as_ref().filter(|_| unknown);
+        let sent = v1::RequestId {
+            session: id.session,
+            seq: id.seq,
+            issued_hlc: id.issued,
+            attempt: match (first, &self.plan.repeats) {
+                (None, _) => 0,
+                (Some(_), None) => attempts.saturating_sub(1),
+                // The call before made one at least.
+                (Some(_), Some(_)) => attempts,
+            },
+            first_node: first.map(|first| first.node.clone()).unwrap_or_default(),
+            first_level: first.map_or(0, |first| wire::level(first.level).into()),
+        };
+        if first.is_none() {
+            *named = Some(Unfinished {
+                id,
+                level: self.plan.level,
+                node: node.to_owned(),
+            });
+        }
+        sent
     }
 
     /// Remembers where the first request went that may have been applied.

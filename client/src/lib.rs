@@ -43,8 +43,13 @@
 //!   [`Applied::Maybe`]. So are `QUORUM_UNREACHABLE` and `SESSION_UNAVAILABLE`: asking another region
 //!   for a level is the caller's choice.
 //!
+//! A write can be sent [without a request id](Call::without_request_id); then it is not repeated at all
+//! once it may have been applied. Whoever was told [`Applied::Maybe`] can [repeat](Call::repeat) the
+//! call under its request id, also after a restart of the own process and through another client.
+//!
 //! Once an attempt may have been applied, an error of the call says [`Applied::Maybe`], whatever later
-//! attempts were told.
+//! attempts were told. But a compare-and-set at level strong that is told that its condition did not
+//! hold was not applied by any attempt: the servers keep that outcome under the request id.
 //!
 //! # Deadlines
 //! A call ends at its deadline whatever happens: waiting for its session's turn, connecting and
@@ -88,4 +93,5 @@ pub use key::Key;
 pub use operations::Expect;
 pub use pages::{Paged, Pages};
 pub use reply::{Batch, Contained, Found, Got, Members, Page, Receipt, Row, Value, Written};
+pub use request_ids::{InvalidUnfinished, RequestId, Unfinished};
 pub use session::Session;

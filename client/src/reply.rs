@@ -3,19 +3,25 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Serialize, Serializer};
 
 use crate::consistency::Consistency;
 use crate::etag::Etag;
 use crate::key::Key;
+use crate::request_ids::RequestId;
 
 /// What a reply is worth and what it cost.
-#[derive(Clone, PartialEq, Eq, Debug)]
+///
+/// Serialized it is the object in the JSON of the command line and in histories: the fields as they
+/// are named here, with `staleness_ms` and `elapsed_us` for the times. Fields are added, never changed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Receipt {
     /// The level that was reached; never below the one asked for.
     pub level: Consistency,
     /// Upper bound of the staleness of what was read: everything acknowledged in any region longer
     /// ago than this was seen. `None` when the serving node has not heard of some region yet. Zero
     /// for strong reads.
+    #[serde(rename = "staleness_ms", serialize_with = "milliseconds")]
     pub staleness: Option<Duration>,
     /// The name of the node that took the request.
     pub served_by: String,
@@ -40,7 +46,24 @@ pub struct Receipt {
     /// Attempts the SDK made; 1 when the first one succeeded.
     pub attempts: u32,
     /// Time from the call to the reply, as the caller saw it.
+    #[serde(rename = "elapsed_us", serialize_with = "microseconds")]
     pub elapsed: Duration,
+    /// For a write: the request id that its attempts carried; `None` for one
+    /// [without](crate::Call::without_request_id).
+    pub request_id: Option<RequestId>,
+}
+
+/// The longest time that fits stands for all longer ones.
+fn number(time: u128) -> u64 {
+    u64::try_from(time).unwrap_or(u64::MAX)
+}
+
+fn milliseconds<S: Serializer>(time: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+    time.map(|time| number(time.as_millis())).serialize(to)
+}
+
+fn microseconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    number(time.as_micros()).serialize(to)
 }
 
 /// What a row holds.

@@ -4,8 +4,8 @@
 //! refused with `applied: no` left nothing behind. A write whose connection broke may have been
 //! applied, so it runs again only where that cannot be seen: at level strong the request id answers
 //! the repetition, at the other levels only the same node does, and only for operations that
-//! repeated leave the same state. A compare-and-set or an increment never crosses a region by
-//! itself once it may have been applied.
+//! repeated leave the same state. Without a request id nobody knows a write again. A compare-and-set
+//! or an increment never crosses a region by itself once it may have been applied.
 
 /// How safe a request is to repeat after its outcome became unknown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,9 +16,10 @@ pub(crate) enum Safety {
     StrongIdempotent,
     /// Compare-and-set or increment at level strong: deduplicated too, but kept in one region.
     StrongOnce,
-    /// Put, delete, add or remove at another level: only the node that took it knows it again.
+    /// Put, delete, add or remove at another level: only the node that took it knows it again. So is
+    /// every write that the caller itself repeats there.
     LocalIdempotent,
-    /// Increment at another level: never by itself.
+    /// Increment at another level, or a write without a request id: never by itself.
     Once,
 }
 

@@ -1,6 +1,7 @@
 //! The SDK against a pretended cluster.
 
 mod deadlines;
+mod naming;
 mod operations;
 mod retries;
 mod routing;

@@ -12,12 +12,14 @@ use crate::error::{Applied, Error, ErrorKind};
 use crate::etag::Etag;
 use crate::key::Key;
 use crate::reply::{Batch, Contained, Found, Got, Members, Page, Receipt, Row, Value, Written};
+use crate::request_ids::RequestId;
 
 /// What the SDK itself knows about a finished call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct About {
     pub(crate) attempts: u32,
     pub(crate) elapsed: Duration,
+    pub(crate) request_id: Option<RequestId>,
 }
 
 /// Takes a reply apart; `None` when it is not the reply to the request.
@@ -138,6 +140,7 @@ fn receipt(header: Option<v1::ReplyHeader>, about: About) -> Option<Receipt> {
         epoch: header.epoch,
         attempts: about.attempts,
         elapsed: about.elapsed,
+        request_id: about.request_id,
     })
 }
 

@@ -208,7 +208,7 @@ pub struct Record {
     /// Session token received, opaque.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_out: Option<String>,
-    /// Request id. Every attempt of a retried operation is a line of its own with the same id.
+    /// Request id. Lines with the same one are attempts of one operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
     /// The receipt as the client got it.

@@ -79,6 +79,10 @@ pub trait Target: Send {
     fn stop(self) -> impl Future<Output = ()> + Send;
 }
 
+/// How often a client repeats a write whose outcome is unknown under its request id, permille; else it lets it be. The
+/// simulator's clients do the same.
+pub const REPEAT_PERMILLE: u64 = 700;
+
 /// One logical client of a target: one operation at a time.
 pub trait TargetClient: Send {
     /// Asks this node from now on; the session comes along by its exported token.
@@ -94,6 +98,19 @@ pub trait TargetClient: Send {
         clock: RunClock,
         deadline: Duration,
     ) -> impl Future<Output = Record> + Send;
+
+    /// Repeats the last operation under its request id, at the node that is asked now, when it had one and nobody knows
+    /// what became of it: another line of the history with the same request id. `None` when there is nothing to repeat,
+    /// and of targets without request ids.
+    ///
+    /// Ends within the deadline and a second.
+    fn repeat(
+        &mut self,
+        _clock: RunClock,
+        _deadline: Duration,
+    ) -> impl Future<Output = Option<Record>> + Send {
+        std::future::ready(None)
+    }
 }
 
 /// The one clock of a run's history.

@@ -166,6 +166,7 @@ fn failure_json(failure: &Failure) -> Json {
         shown["retry_after_ms"] = after.into();
         shown["endpoint"] = error.endpoint().into();
         shown["attempts"] = error.attempts().into();
+        shown["request_id"] = error.request_id().map(|id| id.to_string()).into();
     }
     if let Some(stopped) = failure.stopped() {
         shown["lines"] = json!({
@@ -264,6 +265,9 @@ fn explanation(receipt: &Receipt) -> String {
         text += &format!("durable in {}\n", list(&receipt.durable_regions));
     }
     text += &format!("merged     {merged}\n");
+    if let Some(id) = &receipt.request_id {
+        text += &format!("request    {id}\n");
+    }
     text += &format!(
         "price      {trips} WAN round {plural}, {:.1} ms, attempts: {}\n",
         receipt.elapsed.as_secs_f64() * 1000.0,
@@ -274,22 +278,7 @@ fn explanation(receipt: &Receipt) -> String {
 
 /// A receipt as JSON. Fields are added, never changed.
 pub(crate) fn receipt(receipt: &Receipt) -> Json {
-    json!({
-        "level": receipt.level.name(),
-        "staleness_ms": receipt.staleness.map(|time| time.as_millis() as u64),
-        "served_by": receipt.served_by,
-        "served_in": receipt.served_in,
-        "replicas": receipt.replicas,
-        "regions": receipt.regions,
-        "durable_regions": receipt.durable_regions,
-        "wan_round_trips": receipt.wan_round_trips,
-        "absorbed": receipt.absorbed,
-        "merged": receipt.merged,
-        "forwarded_to": receipt.forwarded_to,
-        "epoch": receipt.epoch,
-        "attempts": receipt.attempts,
-        "elapsed_us": receipt.elapsed.as_micros() as u64,
-    })
+    json!(receipt)
 }
 
 /// Bytes under a name: as text where they are text, else under `NAME_base64`.
@@ -328,4 +317,67 @@ pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     stdout.write_all(bytes)?;
     stdout.flush()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hansa_client::{Consistency, RequestId};
+
+    use super::*;
+
+    #[test]
+    fn a_receipt_has_the_documented_fields() {
+        let whole = Receipt {
+            level: Consistency::Strong,
+            staleness: Some(Duration::ZERO),
+            served_by: "eu-1".to_owned(),
+            served_in: "eu".to_owned(),
+            replicas: vec!["eu-1".to_owned(), "us-1".to_owned()],
+            regions: vec!["eu".to_owned(), "us".to_owned()],
+            durable_regions: vec!["eu".to_owned()],
+            wan_round_trips: 2,
+            absorbed: true,
+            merged: false,
+            forwarded_to: Some("eu-2".to_owned()),
+            epoch: 3,
+            attempts: 4,
+            elapsed: Duration::from_micros(1500),
+            request_id: Some(RequestId {
+                session: 5,
+                seq: 6,
+                issued: 7,
+            }),
+        };
+        let mut expected = json!({
+            "level": "strong",
+            "staleness_ms": 0,
+            "served_by": "eu-1",
+            "served_in": "eu",
+            "replicas": ["eu-1", "us-1"],
+            "regions": ["eu", "us"],
+            "durable_regions": ["eu"],
+            "wan_round_trips": 2,
+            "absorbed": true,
+            "merged": false,
+            "forwarded_to": "eu-2",
+            "epoch": 3,
+            "attempts": 4,
+            "elapsed_us": 1500,
+            "request_id": "5-6-7",
+        });
+        assert_eq!(receipt(&whole), expected);
+        // What is not known is null, not missing.
+        let none = Receipt {
+            staleness: None,
+            forwarded_to: None,
+            request_id: None,
+            ..whole
+        };
+        for field in ["staleness_ms", "forwarded_to", "request_id"] {
+            expected[field] = Json::Null;
+        }
+        assert_eq!(receipt(&none), expected);
+    }
 }

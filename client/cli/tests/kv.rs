@@ -379,9 +379,13 @@ fn explain_says_what_it_cost() {
         "level      strong",
         "1 WAN round trip,",
         "merged",
+        "request    ",
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
+    let put = world.run(&[&put[..], &["-o", "json"]].concat());
+    let id = json(out(&put))["receipt"]["request_id"].clone();
+    assert_eq!(id.as_str().map(|id| id.split('-').count()), Some(3), "{id}");
     let got = world.run(&["kv", "get", "profiles", "k", "-o", "json"]);
     let receipt = &json(out(&got))["receipt"];
     assert_eq!(receipt["staleness_ms"], 7);

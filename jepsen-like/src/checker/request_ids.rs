@@ -1,7 +1,8 @@
 //! Request ids: an operation retried under one id takes effect at most once, and its attempts agree on the outcome
 //! (exactly-once semantics as in RIFL; Lee and others 2015).
 //!
-//! Judged over operations with several attempts. A register's write that took effect twice shows its value under two
+//! Judged over operations with several attempts: several lines of one request id, or one line whose receipt counts
+//! several, because the client library itself repeated it. A register's write that took effect twice shows its value under two
 //! versions; a counter's shows in a total that is right only if the increment is counted again. Linearizability and
 //! durability see the same faults, this property names them.
 
@@ -16,6 +17,10 @@ use crate::history::{History, Op};
 /// Name of the property.
 pub const NAME: &str = "request_ids";
 
+/// Attempts of one operation that are told apart at most: a write that took effect more often than that is seen by its
+/// first excess, too.
+const TRIES_MAX: i64 = 64;
+
 /// Decides the property.
 #[must_use]
 pub fn check(history: &History) -> Verdict {
@@ -24,7 +29,7 @@ pub fn check(history: &History) -> Verdict {
         let mut retried = key
             .operations
             .iter()
-            .filter(|o| o.lines.len() > 1)
+            .filter(|o| tries(history, o) > 1)
             .peekable();
         if retried.peek().is_none() {
             continue;
@@ -50,6 +55,21 @@ pub fn check(history: &History) -> Verdict {
 
 fn id<'h>(operation: &Operation<'h>) -> &'h str {
     operation.record.request_id.as_deref().unwrap_or_default()
+}
+
+/// How often an operation was asked for, as far as the history tells and at most [`TRIES_MAX`].
+fn tries(history: &History, operation: &Operation<'_>) -> i64 {
+    let tries = |&line: &usize| {
+        let record = &history.records[line];
+        let named = record
+            .receipt
+            .as_ref()
+            .filter(|_| record.request_id.is_some());
+        let attempts = named.and_then(|receipt| receipt.get("attempts")?.as_i64());
+        attempts.unwrap_or(1).clamp(1, TRIES_MAX)
+    };
+    let lines = operation.lines.iter().map(tries);
+    lines.fold(0, i64::saturating_add).min(TRIES_MAX)
 }
 
 /// Attempts with different definite outcomes. "Failed" without a condition says only that this attempt did nothing.
@@ -83,7 +103,8 @@ fn disagree(history: &History, key: &KeyIndex<'_>, operation: &Operation<'_>) ->
 fn register(history: &History, key: &KeyIndex<'_>) -> Option<Fault> {
     let writers = Writers::of(&key.operations);
     let mut twice = two_versions(history, key, &writers);
-    let (at, (explanation, lines)) = twice.find(|(at, _)| key.operations[*at].lines.len() > 1)?;
+    let (at, (explanation, lines)) =
+        twice.find(|(at, _)| tries(history, &key.operations[*at]) > 1)?;
     let request = id(&key.operations[at]);
     Some((
         format!("request {request} took effect twice: {explanation}"),
@@ -116,12 +137,18 @@ fn counter(history: &History, key: &KeyIndex<'_>) -> Result<Option<Fault>, Strin
         if explained(total)? {
             continue;
         }
-        for operation in key.operations.iter().filter(|o| o.lines.len() > 1) {
-            let Some(amount) = operation.record.integer().filter(|_| operation.may_apply()) else {
+        for operation in &key.operations {
+            let tries = tries(history, operation);
+            let repeated = tries > 1 && operation.may_apply();
+            let Some(amount) = operation.record.integer().filter(|_| repeated) else {
                 continue;
             };
-            for extra in 1..=operation.lines.len() as i64 {
-                if explained(total - amount * extra)? {
+            for extra in 1..=tries {
+                let again = amount.checked_mul(extra);
+                let Some(rest) = again.and_then(|again| total.checked_sub(again)) else {
+                    break;
+                };
+                if explained(rest)? {
                     let explanation = format!(
                         "request {} took effect {} times: total {total} is right only with {amount} counted again",
                         id(operation),
@@ -140,6 +167,8 @@ fn counter(history: &History, key: &KeyIndex<'_>) -> Result<Option<Fault>, Strin
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::checker::Verdict;
     use crate::checker::testing::*;
@@ -176,6 +205,36 @@ mod tests {
             read,
         ]);
         assert_violation(&check(&live), "request q took effect 2 times", &[0, 1, 2]);
+    }
+
+    #[test]
+    fn attempts_inside_of_one_line_are_attempts() {
+        let after = |attempts: u64| Record {
+            receipt: Some(json!({ "attempts": attempts })),
+            ..incr(4, Eventual, 10)
+        };
+        assert_eq!(check(&history([after(2), end(4)])), Verdict::Ok);
+        let twice = check(&history([after(2), end(8)]));
+        assert_violation(&twice, "request q took effect 2 times", &[0, 1]);
+        // What was asked once, or without a name, is for other checkers. So is what its attempts do not explain.
+        let unnamed = Record {
+            request_id: None,
+            ..after(2)
+        };
+        for (line, total) in [(after(1), 8), (unnamed, 8), (after(2), 16)] {
+            assert_eq!(check(&history([line, end(total)])), Verdict::Ok);
+        }
+        let put = |attempts: u64| Record {
+            receipt: Some(json!({ "attempts": attempts })),
+            ..op(1, Op::Put, Strong, 10, 11)
+                .text("a")
+                .etag("2")
+                .request("q")
+        };
+        let get = op(2, Op::Get, Eventual, 20, 21).text("a").etag("3");
+        let versions = |attempts| check(&history([put(attempts), get.clone()]));
+        assert_violation(&versions(2), "request q took effect twice", &[0, 1]);
+        assert_eq!(versions(1), Verdict::Ok);
     }
 
     #[test]

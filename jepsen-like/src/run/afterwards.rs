@@ -68,7 +68,8 @@ fn intent(op: Op, key: &str, value: Option<&str>, level: Level) -> Intent {
             Level::Eventual => Tie::None,
             Level::Session | Level::Strong => Tie::Carries,
         },
-        identified: false,
+        // So that a client may ask again over a new connection when it finds that a fault broke the old one.
+        identified: op.is_write(),
         ack_regions: 0,
     }
 }

@@ -9,7 +9,7 @@ use super::Options;
 use crate::history::Record;
 use crate::nemesis::Layout;
 use crate::random::Random;
-use crate::target::{RunClock, Target, TargetClient};
+use crate::target::{REPEAT_PERMILLE, RunClock, Target, TargetClient};
 use crate::workload::{Generator, Mix, Recipe};
 
 /// How often a client moves to another node when its workload does not say, permille per operation.
@@ -93,8 +93,17 @@ async fn act(mut client: impl TargetClient, desk: Arc<Desk>, mut random: Random)
         if random.chance(hop) {
             client.move_to(random.below(desk.layout.nodes() as u64) as usize);
         }
-        let intent = lock(&desk.generator).next(&mut random, &desk.recipe, desk.mix);
-        let record = client.perform(&intent, desk.clock, desk.deadline).await;
+        let repeated = match random.chance(REPEAT_PERMILLE) {
+            true => client.repeat(desk.clock, desk.deadline).await,
+            false => None,
+        };
+        let record = match repeated {
+            Some(record) => record,
+            None => {
+                let intent = lock(&desk.generator).next(&mut random, &desk.recipe, desk.mix);
+                client.perform(&intent, desk.clock, desk.deadline).await
+            }
+        };
         desk.record(record);
         let pause = random.between(think / 4, think);
         tokio::time::sleep(Duration::from_micros(pause)).await;

@@ -17,7 +17,6 @@ mod ask;
 mod client;
 mod finals;
 mod probes;
-mod receipt;
 mod remote;
 mod state;
 

@@ -137,6 +137,7 @@ pub(crate) mod tests {
             epoch: 1,
             attempts: 1,
             elapsed: Duration::from_millis(milliseconds),
+            request_id: None,
         }
     }
 

@@ -179,6 +179,7 @@ fn join(before: Receipt, page: Receipt) -> Receipt {
         epoch: before.epoch.max(page.epoch),
         attempts: before.attempts.saturating_add(page.attempts),
         elapsed: before.elapsed.saturating_add(page.elapsed),
+        request_id: page.request_id,
     }
 }
 
@@ -206,6 +207,7 @@ mod tests {
             epoch: 1,
             attempts: 1,
             elapsed: Duration::from_millis(2),
+            request_id: None,
         }
     }
 

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use hansa_client::{
     Applied, Bytes, Call, Consistency, Contained, Error, Etag, Expect, Got, Members, Receipt,
-    Written,
+    Unfinished, Written,
 };
+use serde_json::json;
 
-use super::receipt;
 use crate::history::{self, Datum, Level, Membership, Record, Status};
 
 /// Elements in a page of a set. Less than a set has, so that a whole one takes several.
@@ -23,15 +23,27 @@ pub(super) struct Answer {
     receipt: Receipt,
 }
 
+/// What a write is named by.
+pub(super) enum Naming<'a> {
+    /// A request id of its own.
+    Fresh,
+    /// No request id.
+    Without,
+    /// That of an earlier call whose outcome is unknown.
+    Again(&'a Unfinished),
+}
+
 /// How to ask.
-pub(super) struct How {
+pub(super) struct How<'a> {
     pub(super) level: Consistency,
     /// All attempts, and all pages, together.
     pub(super) deadline: Duration,
     pub(super) ack_regions: u8,
+    /// Of writes only.
+    pub(super) naming: Naming<'a>,
 }
 
-impl How {
+impl How<'_> {
     /// One call.
     ///
     /// # Errors
@@ -43,6 +55,23 @@ impl How {
     ) -> Result<Answer, Error> {
         let call = call.level(self.level).deadline(self.deadline);
         call.ack_regions(self.ack_regions).await.map(answer)
+    }
+
+    /// One write.
+    ///
+    /// # Errors
+    /// Those of the call.
+    pub(super) async fn write(
+        &self,
+        call: Call<Written>,
+        answer: impl FnOnce(Written) -> Answer,
+    ) -> Result<Answer, Error> {
+        let call = match self.naming {
+            Naming::Fresh => call,
+            Naming::Without => call.without_request_id(),
+            Naming::Again(before) => call.repeat(before),
+        };
+        self.ask(call, answer).await
     }
 
     /// Every page of a set.
@@ -76,7 +105,8 @@ pub(super) fn finish(record: &mut Record, outcome: Result<Answer, Error>) {
             record.status = Status::Ok;
             record.value = answer.value.or(record.value.take());
             record.etag = answer.etag;
-            record.receipt = Some(receipt::json(&answer.receipt));
+            record.request_id = answer.receipt.request_id.map(|id| id.to_string());
+            record.receipt = Some(json!(answer.receipt));
         }
         Err(error) => {
             record.status = match error.applied() {
@@ -84,6 +114,7 @@ pub(super) fn finish(record: &mut Record, outcome: Result<Answer, Error>) {
                 Applied::Maybe => Status::Info,
             };
             record.error = Some(error.reason().to_owned());
+            record.request_id = error.request_id().map(|id| id.to_string());
             record.etag = error.etag().map(ToString::to_string);
         }
     }

@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use hansa_client::{Bytes, Error, Session};
+use hansa_client::{Bytes, Error, Session, Unfinished};
 
 use super::Seat;
-use super::ask::{Answer, How, contained, counted, finish, got, level, total, wanted, written};
+use super::ask::{
+    Answer, How, Naming, contained, counted, finish, got, level, total, wanted, written,
+};
 use crate::history::{Datum, Membership, Op, Record, Swap};
 use crate::nemesis::NodeIndex;
 use crate::target::{RunClock, TargetClient};
 use crate::workload::{Intent, Tie};
 
-/// A client of a Hansa cluster. The SDK gives every write a request id and repeats it where that is safe; it shows
-/// nobody these ids, so histories do not have them.
+/// A client of a Hansa cluster. The SDK gives a write that wants it a request id, and repeats it by itself where that is
+/// safe: all of that is one line of the history.
 pub struct HansaClient {
     process: u64,
     seats: Arc<Vec<Seat>>,
@@ -25,6 +27,8 @@ pub struct HansaClient {
     moved: bool,
     /// When the last operation completed.
     last_ns: u64,
+    /// The last operation, when it had a request id and nobody knows what became of it.
+    unfinished: Option<(Intent, Unfinished)>,
 }
 
 /// A call of the client itself, or of its session.
@@ -47,6 +51,7 @@ impl HansaClient {
             node,
             moved: false,
             last_ns: 0,
+            unfinished: None,
         }
     }
 
@@ -65,38 +70,47 @@ impl HansaClient {
         (!token.is_empty()).then(|| STANDARD_NO_PAD.encode(token))
     }
 
-    async fn run(&self, intent: &Intent, deadline: Duration) -> Result<Answer, Error> {
+    async fn run(
+        &self,
+        intent: &Intent,
+        deadline: Duration,
+        naming: Naming<'_>,
+    ) -> Result<Answer, Error> {
         let (space, key) = intent.address();
         let tie = intent.tie;
         let how = How {
             level: level(intent.level),
             deadline,
             ack_regions: intent.ack_regions,
+            naming,
         };
         match (intent.op, &intent.value) {
             (Op::Get, _) => how.ask(call!(self, tie, get(space, key)), got).await,
             (Op::Read, _) => how.ask(call!(self, tie, get(space, key)), total).await,
             (Op::Put, Some(Datum::Text(value))) => {
                 let call = call!(self, tie, put(space, key, value.clone()));
-                how.ask(call, written).await
+                how.write(call, written).await
             }
-            (Op::Delete, _) => how.ask(call!(self, tie, delete(space, key)), written).await,
+            (Op::Delete, _) => {
+                how.write(call!(self, tie, delete(space, key)), written)
+                    .await
+            }
             (Op::Cas, Some(Datum::Swap(Swap { expect, new }))) => {
                 let new = Some(Bytes::from(new.clone()));
                 let call = call!(self, tie, cas(space, key, wanted(expect), new));
-                how.ask(call, written).await
+                how.write(call, written).await
             }
             (Op::Incr, Some(Datum::Integer(by))) => {
-                how.ask(call!(self, tie, increment(space, key, *by)), counted)
+                how.write(call!(self, tie, increment(space, key, *by)), counted)
                     .await
             }
             (Op::Add, Some(Datum::Text(element))) => {
                 let call = call!(self, tie, add(space, key, element.clone()));
-                how.ask(call, counted).await
+                how.write(call, counted).await
             }
             (Op::Remove, Some(Datum::Text(element))) => {
                 let call = call!(self, tie, remove(space, key, element.clone()));
-                how.ask(call, counted).await
+                how.write(call, counted).await
             }
             (Op::Contains, Some(Datum::Membership(Membership { element, .. }))) => {
                 let call = call!(self, tie, contains(space, key, element.clone()));
@@ -106,18 +120,14 @@ impl HansaClient {
             _ => how.all(call!(self, tie, members(space, key))).await,
         }
     }
-}
 
-impl TargetClient for HansaClient {
-    fn move_to(&mut self, node: NodeIndex) {
-        // Nodes that do not exist are nobody to move to.
-        if node < self.seats.len() && node != self.node {
-            self.node = node;
-            self.moved = true;
-        }
-    }
-
-    async fn perform(&mut self, intent: &Intent, clock: RunClock, deadline: Duration) -> Record {
+    /// One line of the history.
+    async fn attempt(
+        &mut self,
+        intent: &Intent,
+        naming: Naming<'_>,
+        (clock, deadline): (RunClock, Duration),
+    ) -> Record {
         let arrived = self.arrive().await;
         let token_in = match intent.tie {
             Tie::Carries => self.token().await,
@@ -126,7 +136,7 @@ impl TargetClient for HansaClient {
         // A process invokes strictly after its last operation completed.
         let invoke_ns = clock.now_ns().max(self.last_ns + 1);
         let outcome = match arrived {
-            Ok(()) => self.run(intent, deadline).await,
+            Ok(()) => self.run(intent, deadline, naming).await,
             Err(error) => Err(error),
         };
         let complete_ns = clock.now_ns().max(invoke_ns);
@@ -141,7 +151,33 @@ impl TargetClient for HansaClient {
         if intent.tie == Tie::Carries || (intent.tie == Tie::Keeps && outcome.is_ok()) {
             record.token_out = self.token().await;
         }
+        let unfinished = outcome.as_ref().err().and_then(Error::unfinished);
+        self.unfinished = unfinished.map(|write| (intent.clone(), write.clone()));
         finish(&mut record, outcome);
         record
+    }
+}
+
+impl TargetClient for HansaClient {
+    fn move_to(&mut self, node: NodeIndex) {
+        // Nodes that do not exist are nobody to move to.
+        if node < self.seats.len() && node != self.node {
+            self.node = node;
+            self.moved = true;
+        }
+    }
+
+    async fn perform(&mut self, intent: &Intent, clock: RunClock, deadline: Duration) -> Record {
+        let naming = match intent.identified {
+            true => Naming::Fresh,
+            false => Naming::Without,
+        };
+        self.attempt(intent, naming, (clock, deadline)).await
+    }
+
+    async fn repeat(&mut self, clock: RunClock, deadline: Duration) -> Option<Record> {
+        let (intent, before) = self.unfinished.take()?;
+        let again = Naming::Again(&before);
+        Some(self.attempt(&intent, again, (clock, deadline)).await)
     }
 }

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use hansa_client::Consistency;
 
 use super::Seat;
-use super::ask::{How, finish, got, total};
+use super::ask::{How, Naming, finish, got, total};
 use super::state::Digests;
 use crate::history::{Datum, Op, Record, Status};
 use crate::nemesis::Layout;
@@ -60,6 +60,7 @@ async fn read(seat: &Seat, name: &str, record: &mut Record) {
         level: Consistency::Eventual,
         deadline: READ_WITHIN,
         ack_regions: 0,
+        naming: Naming::Without,
     };
     let (space, key) = split_key(name);
     let outcome = match space {
