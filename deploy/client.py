@@ -44,6 +44,7 @@ class Service:
         pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
         self.methods = pool.FindServiceByName(SERVICE).methods_by_name
         self.levels = pool.FindEnumTypeByName("hansa.v1.Level")
+        self.paths = pool.FindEnumTypeByName("hansa.v1.Path")
 
     def message(self, descriptor):
         """The class of a message."""
@@ -56,6 +57,10 @@ class Service:
     def level_name(self, number):
         """A level's name."""
         return self.levels.values_by_number[number].name.removeprefix("LEVEL_").lower()
+
+    def path_name(self, number):
+        """How a strong operation was decided."""
+        return self.paths.values_by_number[number].name.removeprefix("PATH_").lower()
 
 
 class Endpoint:
@@ -133,6 +138,8 @@ def say(service, what, header):
     if receipt.durable_regions:
         parts.append("durable in " + "+".join(receipt.durable_regions))
     parts.append(f"{receipt.wan_round_trips} WAN round trips")
+    if receipt.path:
+        parts.append(service.path_name(receipt.path))
     parts += [word for word in ("absorbed", "merged") if getattr(receipt, word)]
     if receipt.forwarded_to:
         parts.append(f"forwarded to {receipt.forwarded_to}")

@@ -92,6 +92,6 @@ pub use etag::{Etag, InvalidEtag};
 pub use key::Key;
 pub use operations::Expect;
 pub use pages::{Paged, Pages};
-pub use reply::{Batch, Contained, Found, Got, Members, Page, Receipt, Row, Value, Written};
+pub use reply::{Batch, Contained, Found, Got, Members, Page, Path, Receipt, Row, Value, Written};
 pub use request_ids::{InvalidUnfinished, RequestId, Unfinished};
 pub use session::Session;

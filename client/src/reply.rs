@@ -35,6 +35,8 @@ pub struct Receipt {
     pub durable_regions: Vec<String>,
     /// Round trips between regions that were paid, one after the other.
     pub wan_round_trips: u32,
+    /// How a strong operation was decided in the end; `None` below strong.
+    pub path: Option<Path>,
     /// Whether eventual writes were absorbed into the strong value for this request.
     pub absorbed: bool,
     /// Whether a concurrent write was merged or overwritten.
@@ -51,6 +53,32 @@ pub struct Receipt {
     /// For a write: the request id that its attempts carried; `None` for one
     /// [without](crate::Call::without_request_id).
     pub request_id: Option<RequestId>,
+}
+
+/// How a strong operation was decided. Of several in one reply: the last in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Path {
+    /// A read whose newest ballot was proven chosen: one round trip between regions.
+    Proven,
+    /// A read that sent an unproven value again.
+    Helped,
+    /// Executed by one far replica: one round trip.
+    Delegated,
+    /// A majority promised, then a majority accepted: two round trips.
+    Prepared,
+}
+
+impl Path {
+    /// The word used in JSON and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Path::Proven => "proven",
+            Path::Helped => "helped",
+            Path::Delegated => "delegated",
+            Path::Prepared => "prepared",
+        }
+    }
 }
 
 /// The longest time that fits stands for all longer ones.

@@ -11,7 +11,9 @@ use crate::consistency::Consistency;
 use crate::error::{Applied, Error, ErrorKind};
 use crate::etag::Etag;
 use crate::key::Key;
-use crate::reply::{Batch, Contained, Found, Got, Members, Page, Receipt, Row, Value, Written};
+use crate::reply::{
+    Batch, Contained, Found, Got, Members, Page, Path, Receipt, Row, Value, Written,
+};
 use crate::request_ids::RequestId;
 
 /// What the SDK itself knows about a finished call.
@@ -125,6 +127,7 @@ fn receipt(header: Option<v1::ReplyHeader>, about: About) -> Option<Receipt> {
         _ => Consistency::KeyspaceDefault,
     };
     let receipt = header.receipt.unwrap_or_default();
+    let path = path(receipt.path());
     Some(Receipt {
         level,
         staleness: receipt.staleness_ms.map(Duration::from_millis),
@@ -134,6 +137,7 @@ fn receipt(header: Option<v1::ReplyHeader>, about: About) -> Option<Receipt> {
         regions: receipt.regions,
         durable_regions: receipt.durable_regions,
         wan_round_trips: receipt.wan_round_trips,
+        path,
         absorbed: receipt.absorbed,
         merged: receipt.merged,
         forwarded_to: Some(receipt.forwarded_to).filter(|node| !node.is_empty()),
@@ -142,6 +146,16 @@ fn receipt(header: Option<v1::ReplyHeader>, about: About) -> Option<Receipt> {
         elapsed: about.elapsed,
         request_id: about.request_id,
     })
+}
+
+fn path(path: v1::Path) -> Option<Path> {
+    match path {
+        v1::Path::Unspecified => None,
+        v1::Path::Proven => Some(Path::Proven),
+        v1::Path::Helped => Some(Path::Helped),
+        v1::Path::Delegated => Some(Path::Delegated),
+        v1::Path::Prepared => Some(Path::Prepared),
+    }
 }
 
 pub(crate) fn got(body: ReplyBody, about: About) -> Option<Got> {

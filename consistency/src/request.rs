@@ -185,6 +185,34 @@ pub enum Answer {
     },
 }
 
+/// How a strong operation was decided; of several at once, the last in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Path {
+    /// A read whose newest ballot was proven chosen: one round trip.
+    Proven,
+    /// A read that sent an unproven value again.
+    Helped,
+    /// Executed by one far replica: one round trip.
+    Delegated,
+    /// A quorum promised, then a quorum accepted: two round trips.
+    Prepared,
+}
+
+impl Path {
+    /// All of them.
+    pub const ALL: [Path; 4] = [Path::Proven, Path::Helped, Path::Delegated, Path::Prepared];
+
+    /// The word used in receipts and docs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Path::Proven => "proven",
+            Path::Helped => "helped",
+            Path::Delegated => "delegated",
+            Path::Prepared => "prepared",
+        }
+    }
+}
+
 /// What a reply is worth: carried by every one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Receipt {
@@ -199,6 +227,8 @@ pub struct Receipt {
     pub durable_regions: Vec<RegionId>,
     /// Round trips between regions that were paid, one after the other.
     pub wan_round_trips: u8,
+    /// How a strong operation was decided in the end; `None` below strong.
+    pub path: Option<Path>,
     /// Whether eventual state was absorbed into the strong value for this request.
     pub absorbed: bool,
     /// Whether a concurrent write was merged or overwritten by this request.

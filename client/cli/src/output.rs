@@ -248,6 +248,9 @@ fn explanation(receipt: &Receipt) -> String {
     };
     let trips = receipt.wan_round_trips;
     let plural = if trips == 1 { "trip" } else { "trips" };
+    let way = receipt
+        .path
+        .map_or_else(String::new, |path| format!(" ({})", path.name()));
     let merged = match (receipt.absorbed, receipt.merged) {
         (true, true) => "eventual writes were absorbed; a concurrent write was merged",
         (true, false) => "eventual writes were absorbed",
@@ -269,7 +272,7 @@ fn explanation(receipt: &Receipt) -> String {
         text += &format!("request    {id}\n");
     }
     text += &format!(
-        "price      {trips} WAN round {plural}, {:.1} ms, attempts: {}\n",
+        "price      {trips} WAN round {plural}{way}, {:.1} ms, attempts: {}\n",
         receipt.elapsed.as_secs_f64() * 1000.0,
         receipt.attempts
     );
@@ -323,7 +326,7 @@ pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
 mod tests {
     use std::time::Duration;
 
-    use hansa_client::{Consistency, RequestId};
+    use hansa_client::{Consistency, Path, RequestId};
 
     use super::*;
 
@@ -338,6 +341,7 @@ mod tests {
             regions: vec!["eu".to_owned(), "us".to_owned()],
             durable_regions: vec!["eu".to_owned()],
             wan_round_trips: 2,
+            path: Some(Path::Prepared),
             absorbed: true,
             merged: false,
             forwarded_to: Some("eu-2".to_owned()),
@@ -359,6 +363,7 @@ mod tests {
             "regions": ["eu", "us"],
             "durable_regions": ["eu"],
             "wan_round_trips": 2,
+            "path": "prepared",
             "absorbed": true,
             "merged": false,
             "forwarded_to": "eu-2",
@@ -373,9 +378,10 @@ mod tests {
             staleness: None,
             forwarded_to: None,
             request_id: None,
+            path: None,
             ..whole
         };
-        for field in ["staleness_ms", "forwarded_to", "request_id"] {
+        for field in ["staleness_ms", "forwarded_to", "request_id", "path"] {
             expected[field] = Json::Null;
         }
         assert_eq!(receipt(&none), expected);

@@ -129,6 +129,10 @@ impl Service {
         let options = options(body);
         let level = or_default(options.level());
         let strong = level == v1::Level::Strong;
+        let path = match strong {
+            true => v1::Path::Proven,
+            false => v1::Path::Unspecified,
+        };
         let header = |version: u64| v1::ReplyHeader {
             level: level.into(),
             session_token: Bytes::copy_from_slice(&version.to_be_bytes()),
@@ -143,6 +147,7 @@ impl Service {
                 absorbed: false,
                 merged: false,
                 forwarded_to: String::new(),
+                path: path.into(),
             }),
             server_hlc: HLC + version,
             epoch: 1,

@@ -19,6 +19,7 @@ use crate::port::Family;
 use crate::quorum::Tally;
 use crate::register::delegation::{Declined, execute};
 use crate::register::{Errand, Executed, Promise};
+use crate::request::Path;
 use crate::rules::Mutant;
 use crate::version::Ballot;
 
@@ -199,6 +200,7 @@ impl Replica {
             outcomes: executed.outcomes,
             votes,
             absorbed,
+            path: Path::Delegated,
         });
         if absorbed {
             turn.note(Note::Absorbed);

@@ -24,7 +24,7 @@ use crate::quorum::Tally;
 use crate::register::proposer::Eventual;
 use crate::register::strong_value::Place;
 use crate::register::{Action, Attempt, Operation, Outcome, Promise, StrongValue};
-use crate::request::{Applied, Command, Level, Reason, Refusal};
+use crate::request::{Applied, Command, Level, Path, Reason, Refusal};
 use crate::rules::Mutant;
 use crate::session::Context;
 use crate::topology::ValueType;
@@ -76,6 +76,7 @@ pub(super) struct Proposal {
     pub(super) outcomes: Vec<Outcome>,
     pub(super) votes: Tally,
     pub(super) absorbed: bool,
+    pub(super) path: Path,
 }
 
 impl Group {
@@ -416,6 +417,7 @@ impl Replica {
             outcomes,
             votes: Tally::default(),
             absorbed,
+            path: Path::Prepared,
         });
         group.round_trips = group.round_trips.saturating_add(1);
         if after_prepare && failed {

@@ -12,7 +12,7 @@ use crate::key::Row;
 use crate::quorum::Tally;
 use crate::record::{Change, Entry};
 use crate::register::{Outcome, StrongValue};
-use crate::request::{Answer, Command, Level, Reason, Receipt, Refusal, Reply};
+use crate::request::{Answer, Command, Level, Path, Reason, Receipt, Refusal, Reply};
 use crate::rules::Mutant;
 use crate::session::Context;
 use crate::value::State;
@@ -41,7 +41,8 @@ impl Replica {
             let mut context = job.request.context.clone();
             context.join(&proposal.value.deps);
             let trips = group.round_trips.saturating_add(job.round_trips);
-            let receipt = self.strong_receipt(row, &proposal.votes, trips, proposal.absorbed);
+            let mut receipt = self.strong_receipt(row, &proposal.votes, trips, proposal.path);
+            (receipt.absorbed, receipt.merged) = (proposal.absorbed, proposal.absorbed);
             let result = answer(outcome, &proposal.value, &context).map(|answer| Reply {
                 answer,
                 level: Level::Strong,
@@ -60,7 +61,7 @@ impl Replica {
         row: &Row,
         votes: &Tally,
         round_trips: u8,
-        absorbed: bool,
+        path: Path,
     ) -> Receipt {
         let held = self.shards.get(&row.shard());
         let regions = held.map_or_else(Vec::new, |h| h.voters.regions_reached(|n| votes.has(n)));
@@ -71,9 +72,8 @@ impl Replica {
             regions: regions.clone(),
             durable_regions: regions,
             wan_round_trips: if far { round_trips } else { 0 },
-            absorbed,
-            merged: absorbed,
-            forwarded_to: None,
+            path: Some(path),
+            ..Receipt::default()
         }
     }
 

@@ -10,7 +10,7 @@ use crate::message::{Message, Vote};
 use crate::quorum::Tally;
 use crate::record::Record;
 use crate::register::{Decision, ReadAnswer, Reading, StrongValue};
-use crate::request::{Answer, Level, Reason, Reply};
+use crate::request::{Answer, Level, Path, Reason, Reply};
 use crate::version::Ballot;
 
 use super::jobs::JobId;
@@ -281,6 +281,10 @@ impl Replica {
         for node in read.reading.nodes() {
             voted.count(node);
         }
+        let path = match read.helped {
+            Some(_) => Path::Helped,
+            None => Path::Proven,
+        };
         let mut reply = Reply {
             answer: Answer::Read {
                 found,
@@ -289,7 +293,7 @@ impl Replica {
             level: Level::Strong,
             context,
             hlc: self.reply_hlc(turn),
-            receipt: self.strong_receipt(&read.row, &voted, trips, false),
+            receipt: self.strong_receipt(&read.row, &voted, trips, path),
         };
         reply.receipt.durable_regions.clear();
         match record.filter(|record| record.chosen >= ballot) {

@@ -8,7 +8,7 @@ use hansa_consistency::key::{KeyspaceId, NodeId, RegionId, Row};
 use hansa_consistency::record::RequestId;
 use hansa_consistency::register;
 use hansa_consistency::request::{
-    Answer, Applied, Command, Found, Level, Reason, Refusal, Reply, Request, Scan,
+    Answer, Applied, Command, Found, Level, Path, Reason, Refusal, Reply, Request, Scan,
 };
 use hansa_consistency::session::Context;
 use serde_json::json;
@@ -274,6 +274,7 @@ pub fn served(record: &mut Record, node: NodeId, region: Option<RegionId>, reply
         "regions": names(&receipt.regions),
         "durable_regions": names(&receipt.durable_regions),
         "wan_round_trips": receipt.wan_round_trips,
+        "path": receipt.path.map(Path::name),
         "absorbed": receipt.absorbed,
         "merged": receipt.merged,
         "forwarded_to": receipt.forwarded_to.as_ref().map(node_name),

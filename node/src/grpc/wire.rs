@@ -13,7 +13,7 @@ use hansa_consistency::clock::{Hlc, Now};
 use hansa_consistency::key::{KeyspaceId, NodeId, Row};
 use hansa_consistency::limits::{DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS, VALUE_BYTES_MAX};
 use hansa_consistency::record::RequestId;
-use hansa_consistency::request::{Command, Found, Level, Receipt, Request};
+use hansa_consistency::request::{Command, Found, Level, Path, Receipt, Request};
 use hansa_consistency::session::{Context, SessionToken, TokenError};
 use hansa_consistency::topology::{Keyspace, ValueType};
 use hansa_proto::v1;
@@ -318,6 +318,16 @@ fn receipt_to_wire(names: &Names, node: NodeId, receipt: &Receipt) -> v1::Receip
         forwarded_to: receipt
             .forwarded_to
             .map_or(String::new(), |n| node_name(&n)),
+        path: receipt.path.map_or(v1::Path::Unspecified, path_to_wire) as i32,
+    }
+}
+
+fn path_to_wire(path: Path) -> v1::Path {
+    match path {
+        Path::Proven => v1::Path::Proven,
+        Path::Helped => v1::Path::Helped,
+        Path::Delegated => v1::Path::Delegated,
+        Path::Prepared => v1::Path::Prepared,
     }
 }
 
@@ -348,6 +358,7 @@ pub(super) fn join_receipts(sum: &mut Receipt, part: &Receipt) {
     add(&mut sum.regions, &part.regions);
     sum.absorbed |= part.absorbed;
     sum.merged |= part.merged;
+    sum.path = sum.path.max(part.path);
     sum.forwarded_to = sum.forwarded_to.or(part.forwarded_to);
 }
 

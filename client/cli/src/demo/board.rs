@@ -131,6 +131,7 @@ pub(crate) mod tests {
             regions: Vec::new(),
             durable_regions: Vec::new(),
             wan_round_trips: 0,
+            path: None,
             absorbed: false,
             merged,
             forwarded_to: None,

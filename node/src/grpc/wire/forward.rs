@@ -10,7 +10,7 @@ use hansa_consistency::key::{KeyspaceId, NodeId, RegionId};
 use hansa_consistency::record::RequestId;
 use hansa_consistency::register::Expect;
 use hansa_consistency::request::{
-    Answer, Applied, Command, Found, Level, Reason, Receipt, Refusal, Reply, Request, Scan,
+    Answer, Applied, Command, Found, Level, Path, Reason, Receipt, Refusal, Reply, Request, Scan,
     ScannedRow,
 };
 use hansa_proto::v1::{
@@ -247,6 +247,7 @@ fn receipt_to(receipt: &Receipt) -> v1::ForwardedReceipt {
         absorbed: receipt.absorbed,
         merged: receipt.merged,
         forwarded_to: receipt.forwarded_to.map(|node| u32::from(node.0)),
+        path: receipt.path.map_or(0, |path| path as u32 + 1),
     }
 }
 
@@ -265,7 +266,15 @@ fn receipt_from(receipt: v1::ForwardedReceipt) -> Read<Receipt> {
         absorbed: receipt.absorbed,
         merged: receipt.merged,
         forwarded_to: receipt.forwarded_to.map(node).transpose()?,
+        path: path_from(receipt.path)?,
     })
+}
+
+fn path_from(number: u32) -> Read<Option<Path>> {
+    let Some(place) = number.checked_sub(1) else {
+        return Ok(None);
+    };
+    need(Path::ALL.get(place as usize).copied(), "path").map(Some)
 }
 
 fn level_to(level: Level) -> v1::ForwardLevel {

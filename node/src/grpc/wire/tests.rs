@@ -143,6 +143,7 @@ fn receipt() -> Receipt {
         regions: vec![RegionId(0), RegionId(2)],
         durable_regions: vec![RegionId(2)],
         wan_round_trips: 2,
+        path: Some(hansa_consistency::request::Path::Prepared),
         absorbed: true,
         merged: true,
         forwarded_to: Some(NodeId(0)),
