@@ -1,7 +1,40 @@
 //! Receipts in histories: the same object as in the command line's JSON.
 
-use hansa_client::Receipt;
+use hansa_client::{Consistency, Receipt};
 use serde_json::{Value as Json, json};
+
+/// What a further page makes of the receipt of those before it: the lowest level, the worst staleness, everybody who
+/// took part, all that was paid.
+pub(super) fn joined(before: Option<Receipt>, page: Receipt) -> Receipt {
+    let Some(mut sum) = before else { return page };
+    let add = |all: &mut Vec<String>, more: Vec<String>| {
+        all.extend(more);
+        all.sort_unstable();
+        all.dedup();
+    };
+    if strength(page.level) < strength(sum.level) {
+        sum.level = page.level;
+    }
+    sum.staleness = sum.staleness.zip(page.staleness).map(|(a, b)| a.max(b));
+    add(&mut sum.replicas, page.replicas);
+    add(&mut sum.regions, page.regions);
+    sum.wan_round_trips = sum.wan_round_trips.saturating_add(page.wan_round_trips);
+    sum.absorbed |= page.absorbed;
+    sum.merged |= page.merged;
+    sum.forwarded_to = sum.forwarded_to.or(page.forwarded_to);
+    sum.attempts = sum.attempts.saturating_add(page.attempts);
+    sum.elapsed = sum.elapsed.saturating_add(page.elapsed);
+    sum
+}
+
+/// The place of a level among those that a reply can have reached.
+fn strength(level: Consistency) -> u8 {
+    match level {
+        Consistency::KeyspaceDefault | Consistency::Eventual => 0,
+        Consistency::Session => 1,
+        Consistency::Strong => 2,
+    }
+}
 
 /// A receipt as a history has it.
 pub(super) fn json(receipt: &Receipt) -> Json {
