@@ -58,7 +58,6 @@ impl Ask {
             })),
             (Op::Delete, None) => Ok(Ask::Delete(DeleteRangeRequest { key, range_end })),
             (Op::Cas, Some(Datum::Swap(swap))) => Ok(Ask::Txn(compare_and_set(&key, swap)?)),
-            (Op::Scan, None) => Ok(Ask::Range(range(&intent.key, reads))),
             (Op::BatchGet, Some(Datum::Rows(rows))) => {
                 let reads = rows.keys().map(|key| RequestOp {
                     request: Some(Request::RequestRange(read(key, reads))),
@@ -89,16 +88,6 @@ pub(super) fn read(key: &str, reads: Reads) -> RangeRequest {
         key: Bytes::from(key.to_owned()),
         serializable: reads == Reads::Serializable,
         ..RangeRequest::default()
-    }
-}
-
-/// The request that reads all keys that begin with `start`, which is in ASCII.
-fn range(start: &str, reads: Reads) -> RangeRequest {
-    // Behind whatever begins so: no byte of UTF-8 is 0xff.
-    let end = [start.as_bytes(), b"\xff"].concat();
-    RangeRequest {
-        range_end: end.into(),
-        ..read(start, reads)
     }
 }
 
@@ -155,9 +144,6 @@ impl Answer {
     pub(super) fn note(self, record: &mut Record) {
         record.status = Status::Ok;
         match self {
-            Answer::Range(range) if record.op == Op::Scan => {
-                record.value = Some(Datum::Rows(range.kvs.iter().map(held).collect()));
-            }
             Answer::Txn(txn) if record.op == Op::BatchGet => found_by(record, &txn),
             Answer::Range(range) => {
                 if let Some(found) = range.kvs.first() {
@@ -339,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn several_keys_are_a_range_or_one_transaction() {
+    fn several_keys_are_one_transaction() {
         let asked = Datum::Rows(
             [
                 ("t/a".into(), Held::default()),
@@ -352,20 +338,15 @@ mod tests {
             panic!("a batch is a transaction");
         };
         assert_eq!((txn.compare.len(), txn.success.len()), (0, 2));
-        let Ok(Ask::Range(range)) = Ask::of(&intent(Op::Scan, None), Reads::Serializable) else {
-            panic!("a scan is a range");
-        };
-        assert_eq!(&range.range_end[..], b"registers/k\xff");
-        assert!(range.serializable);
+        // Scans are weak, and etcd is asked at level strong.
+        assert!(Ask::of(&intent(Op::Scan, None), Reads::Linearizable).is_err());
         let mut found = found(7);
         found.kvs[0].key = Bytes::from_static(b"t/b");
-        let scanned = noted(Op::Scan, Answer::Range(found.clone()));
         let row = |record: &Record, key: &str| record.rows().unwrap().get(key).cloned();
         let held = Held {
             value: Some("v1".into()),
             etag: etag(7),
         };
-        assert_eq!(row(&scanned, "t/b"), Some(held.clone()));
         let response = Some(Response::ResponseRange(found));
         let nothing = Some(Response::ResponseRange(RangeResponse::default()));
         let answers =
