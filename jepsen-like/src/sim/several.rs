@@ -317,3 +317,6 @@ pub(super) fn key_of(row: &Row) -> Option<String> {
     let behind = if sort.is_empty() { "" } else { "/" };
     Some(format!("{space}/{partition}{behind}{sort}"))
 }
+
+#[cfg(test)]
+mod tests;
