@@ -55,3 +55,46 @@ pub(super) fn json(receipt: &Receipt) -> Json {
         "elapsed_us": receipt.elapsed.as_micros() as u64,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn page(level: Consistency, staleness_ms: Option<u64>, region: &str) -> Receipt {
+        Receipt {
+            level,
+            staleness: staleness_ms.map(Duration::from_millis),
+            served_by: "eu-1".to_owned(),
+            served_in: "eu".to_owned(),
+            replicas: vec![format!("{region}-1")],
+            regions: vec![region.to_owned()],
+            durable_regions: Vec::new(),
+            wan_round_trips: 1,
+            absorbed: false,
+            merged: false,
+            forwarded_to: None,
+            epoch: 1,
+            attempts: 1,
+            elapsed: Duration::from_millis(3),
+        }
+    }
+
+    #[test]
+    fn pages_are_worth_the_worst_of_them() {
+        let first = page(Consistency::Session, Some(40), "us");
+        assert_eq!(joined(None, first.clone()), first);
+        let both = joined(Some(first), page(Consistency::Eventual, Some(5), "eu"));
+        assert_eq!(both.level, Consistency::Eventual);
+        assert_eq!(both.staleness, Some(Duration::from_millis(40)));
+        assert_eq!(both.regions, ["eu", "us"]);
+        assert_eq!(both.replicas, ["eu-1", "us-1"]);
+        assert_eq!((both.wan_round_trips, both.attempts), (2, 2));
+        let unheard = joined(Some(both), page(Consistency::Session, None, "eu"));
+        assert_eq!(
+            (unheard.level, unheard.staleness),
+            (Consistency::Eventual, None)
+        );
+    }
+}
