@@ -35,6 +35,17 @@ impl Consistency {
             Consistency::Strong => "strong",
         }
     }
+
+    /// The one of two levels that a reply reached which promises less.
+    pub(crate) fn weaker(self, other: Consistency) -> Consistency {
+        let strength = |level| match level {
+            Consistency::KeyspaceDefault => 0,
+            Consistency::Eventual => 1,
+            Consistency::Session => 2,
+            Consistency::Strong => 3,
+        };
+        std::cmp::min_by_key(self, other, |level| strength(*level))
+    }
 }
 
 impl fmt::Display for Consistency {

@@ -81,6 +81,42 @@ impl Path {
     }
 }
 
+impl Receipt {
+    /// What this and a further reply of one list together cost and are worth: the weakest level, as stale as the
+    /// stalest, as dear as their sum. The node named is the one that served the last.
+    #[must_use]
+    pub fn join(self, page: Receipt) -> Receipt {
+        Receipt {
+            level: self.level.weaker(page.level),
+            // One page of unknown staleness makes the whole unknown.
+            staleness: self.staleness.zip(page.staleness).map(|(a, b)| a.max(b)),
+            served_by: page.served_by,
+            served_in: page.served_in,
+            replicas: union(self.replicas, page.replicas),
+            regions: union(self.regions, page.regions),
+            durable_regions: union(self.durable_regions, page.durable_regions),
+            wan_round_trips: self.wan_round_trips.saturating_add(page.wan_round_trips),
+            path: self.path.max(page.path),
+            absorbed: self.absorbed || page.absorbed,
+            merged: self.merged || page.merged,
+            forwarded_to: page.forwarded_to.or(self.forwarded_to),
+            epoch: self.epoch.max(page.epoch),
+            attempts: self.attempts.saturating_add(page.attempts),
+            elapsed: self.elapsed.saturating_add(page.elapsed),
+            request_id: page.request_id,
+        }
+    }
+}
+
+fn union(mut names: Vec<String>, more: Vec<String>) -> Vec<String> {
+    for name in more {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
 /// The longest time that fits stands for all longer ones.
 fn number(time: u128) -> u64 {
     u64::try_from(time).unwrap_or(u64::MAX)
@@ -215,4 +251,53 @@ pub struct Members {
     pub next: Bytes,
     /// What the reply is worth.
     pub receipt: Receipt,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(level: Consistency, staleness: Option<u64>, region: &str, trips: u32) -> Receipt {
+        Receipt {
+            level,
+            staleness: staleness.map(Duration::from_millis),
+            served_by: format!("{region}-1"),
+            served_in: region.to_owned(),
+            replicas: vec![format!("{region}-1")],
+            regions: vec![region.to_owned()],
+            durable_regions: Vec::new(),
+            wan_round_trips: trips,
+            path: (trips > 0).then_some(Path::Proven),
+            absorbed: false,
+            merged: trips == 0,
+            forwarded_to: (trips > 0).then(|| "us-2".to_owned()),
+            epoch: 1,
+            attempts: 1,
+            elapsed: Duration::from_millis(2),
+            request_id: None,
+        }
+    }
+
+    #[test]
+    fn pages_have_one_receipt_that_hides_none_of_them() {
+        use Consistency::{Eventual, Session, Strong};
+        let dear = page(Eventual, Some(90), "us", 2);
+        let cheap = page(Session, Some(1), "eu", 0);
+        for (first, last) in [(&dear, &cheap), (&cheap, &dear)] {
+            let whole = first.clone().join(last.clone());
+            assert_eq!(whole.level, Eventual);
+            assert_eq!(whole.staleness, Some(Duration::from_millis(90)));
+            assert_eq!((whole.wan_round_trips, whole.attempts), (2, 2));
+            assert_eq!(whole.path, Some(Path::Proven));
+            assert_eq!((whole.regions.len(), whole.replicas.len()), (2, 2));
+            assert_eq!(whole.served_by, last.served_by);
+            assert_eq!(whole.forwarded_to.as_deref(), Some("us-2"));
+            assert_eq!(whole.elapsed, Duration::from_millis(4));
+            assert!(whole.merged && !whole.absorbed);
+        }
+        let unknown = page(Strong, None, "eu", 0);
+        assert_eq!(cheap.clone().join(unknown).staleness, None);
+        let again = dear.clone().join(dear.clone());
+        assert_eq!(again.regions, ["us"]);
+    }
 }

@@ -23,6 +23,7 @@ mod receipt;
 pub mod receipts;
 pub mod request_ids;
 pub mod resources;
+mod spread;
 pub mod staleness;
 #[cfg(test)]
 mod testing;

@@ -163,12 +163,7 @@ fn read(path: &Path) -> anyhow::Result<History> {
 /// When a file cannot be read or written, when it is no history, and when it has no operation on the key.
 pub fn export(path: &Path, edn: &Path, key: Option<&str>) -> anyhow::Result<bool> {
     let history = read(path)?;
-    let of_key = |key| {
-        history
-            .records
-            .iter()
-            .any(|r| r.key.as_deref() == Some(key))
-    };
+    let of_key = |key| history.records.iter().any(|r| r.tells_of(key));
     if let Some(key) = key.filter(|key| !of_key(*key)) {
         bail!(
             "{}: no operation on key {key}; keys are KEYSPACE/KEY",

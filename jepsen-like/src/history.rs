@@ -21,6 +21,10 @@ pub const CONDITION_FAILED: &str = "CONDITION_FAILED";
 /// status [`Status::Info`].
 pub const DISK_LOST: &str = "DISK_LOST";
 
+/// The error text of a scan that showed a row more than once; its status is [`Status::Ok`] all the same. The value has
+/// what it showed first.
+pub const ROW_TWICE: &str = "ROW_TWICE";
+
 /// What a line of the history records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -33,6 +37,12 @@ pub enum Op {
     Delete,
     /// Register: compare-and-set; `value` is a [`Swap`].
     Cas,
+    /// Registers: read several in one call. `key` is the keyspace with a slash, `value` names the keys and, once
+    /// answered, what each holds. Each is read for itself.
+    BatchGet,
+    /// Registers: read whatever is there of the keys that begin with `key`, in pages. `value` is what was found; a key
+    /// that it does not name showed nothing.
+    Scan,
     /// Counter: add `value` (an integer).
     Incr,
     /// Counter: read; `value` is the integer found.
@@ -73,6 +83,12 @@ impl Op {
             self,
             Self::Final | Self::Digest | Self::Nemesis | Self::Usage
         )
+    }
+
+    /// Whether it reads several keys, so that its `key` is none itself.
+    #[must_use]
+    pub fn is_several(self) -> bool {
+        matches!(self, Self::BatchGet | Self::Scan)
     }
 }
 
@@ -133,6 +149,31 @@ pub struct Membership {
     pub present: Option<bool>,
 }
 
+/// What one of several registers held.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<String, String>")]
+pub struct Held {
+    /// The text found; omitted if nothing was found, or nothing was answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// Its version, where the reply has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+}
+
+/// By way of a map, because a list would pass as a struct, too, and other values have lists.
+impl TryFrom<BTreeMap<String, String>> for Held {
+    type Error = String;
+
+    fn try_from(mut fields: BTreeMap<String, String>) -> Result<Self, String> {
+        let (value, etag) = (fields.remove("value"), fields.remove("etag"));
+        match fields.pop_first() {
+            None => Ok(Self { value, etag }),
+            Some((other, _)) => Err(format!("a row has a value and an etag, no {other}")),
+        }
+    }
+}
+
 /// The `value` of a line: the argument of a write, the answer of a read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -147,6 +188,8 @@ pub enum Datum {
     Swap(Swap),
     /// Argument and answer of a membership question.
     Membership(Membership),
+    /// Argument and answer of a read of several registers, by `KEYSPACE/KEY`.
+    Rows(BTreeMap<String, Held>),
     /// Anything else; only nemesis events and measurements use it.
     Json(serde_json::Value),
 }
@@ -171,7 +214,8 @@ pub struct Record {
     pub node: Option<String>,
     /// What was done.
     pub op: Op,
-    /// `KEYSPACE/KEY`; present for everything but nemesis events and measurements.
+    /// `KEYSPACE/KEY`, or what a read of several keys names them by; present for everything but nemesis events and
+    /// measurements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// Argument of a write, answer of a read; see [`Op`].
@@ -301,6 +345,25 @@ impl Record {
         match &self.value {
             Some(Datum::Members(members)) => Some(members),
             _ => None,
+        }
+    }
+
+    /// The registers that a read of several names, if the value is such.
+    #[must_use]
+    pub fn rows(&self) -> Option<&BTreeMap<String, Held>> {
+        match &self.value {
+            Some(Datum::Rows(rows)) => Some(rows),
+            _ => None,
+        }
+    }
+
+    /// Whether the operation is about this `KEYSPACE/KEY`, alone or among others.
+    #[must_use]
+    pub fn tells_of(&self, key: &str) -> bool {
+        match (self.op, self.key.as_deref()) {
+            (Op::BatchGet, _) => self.rows().is_some_and(|rows| rows.contains_key(key)),
+            (Op::Scan, Some(start)) => key.starts_with(start),
+            (_, own) => own == Some(key),
         }
     }
 

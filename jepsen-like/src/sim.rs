@@ -18,6 +18,7 @@ pub mod network;
 pub mod node;
 pub mod profile;
 pub mod scenario;
+pub mod several;
 pub mod world;
 
 use std::cell::RefCell;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::history::{Datum, Expect, Level, Membership, Op, Record, Status, Swap};
+use crate::history::{Datum, Expect, Held, Level, Membership, Op, Record, Status, Swap};
 use crate::random::Random;
 
 #[cfg(test)]
@@ -28,6 +28,10 @@ const EVENTUAL_BITS: u64 = 19;
 const STRONG_UNIT: i64 = 1 << 40;
 /// Elements a set can have: `e0` to `e3`.
 pub const ELEMENTS: u64 = 4;
+/// The rows of a register key that has some, by their sort keys.
+pub const ROWS: [&str; 4] = ["a0", "a1", "b0", "b1"];
+/// Registers that are read in one call, at most.
+const BATCH_MAX: u64 = 6;
 
 /// What the clients of a run do.
 #[derive(
@@ -47,13 +51,13 @@ pub enum Workload {
     CounterIds,
     /// Elements added, removed, asked for and listed.
     Set,
-    /// Registers, spread over many keys.
+    /// Registers, spread over many keys, often read several in one call.
     ManyKeys,
     /// All levels on one register at a time.
     MixedKey,
     /// Sessions that hop between nodes and regions with an exported token at every other operation.
     Sessions,
-    /// Sets read as a whole, in pages.
+    /// Registers with sort keys and sets: ranges of rows, whole keyspaces and whole sets, read in pages.
     Scan,
     /// One register at a time, written by everybody from everywhere.
     Contended,
@@ -139,6 +143,11 @@ pub struct Recipe {
     pub identified: Option<u64>,
     /// How often a set is read as a whole, permille of the operations on sets below level strong.
     pub whole: u64,
+    /// How often several registers are read in one call, permille of the operations on registers.
+    pub batches: u64,
+    /// How often registers are scanned, permille of the operations on registers below level strong. Above 0, register
+    /// keys have sort keys: [`ROWS`].
+    pub scans: u64,
 }
 
 impl Workload {
@@ -160,6 +169,8 @@ impl Workload {
             hop: None,
             identified: None,
             whole: 250,
+            batches: 60,
+            scans: 0,
         };
         let only = |registers, counters, sets| Recipe {
             registers,
@@ -169,7 +180,10 @@ impl Workload {
         };
         match self {
             Workload::All => all,
-            Workload::Register => only(1, 0, 0),
+            Workload::Register => Recipe {
+                batches: 0,
+                ..only(1, 0, 0)
+            },
             Workload::Counter => Recipe {
                 identified: Some(0),
                 ..only(0, 1, 0)
@@ -182,11 +196,13 @@ impl Workload {
             Workload::ManyKeys => Recipe {
                 keys: 100,
                 rotate_after: 4000,
+                batches: 250,
                 ..only(1, 0, 0)
             },
             Workload::MixedKey | Workload::Contended => Recipe {
                 keys: 1,
                 rotate_after: 120,
+                batches: 0,
                 ..only(1, 0, 0)
             },
             Workload::Sessions => Recipe {
@@ -195,7 +211,10 @@ impl Workload {
             },
             Workload::Scan => Recipe {
                 whole: 700,
-                ..only(0, 0, 1)
+                batches: 100,
+                scans: 300,
+                rotate_after: 240,
+                ..only(3, 0, 1)
             },
         }
     }
@@ -217,7 +236,7 @@ pub enum Tie {
 pub struct Intent {
     /// The operation.
     pub op: Op,
-    /// `KEYSPACE/KEY`.
+    /// `KEYSPACE/KEY`; of a read of several keys, what a history has as its key.
     pub key: String,
     /// The argument, as a history has it.
     pub value: Option<Datum>,
@@ -255,6 +274,29 @@ pub fn split_key(key: &str) -> (&str, &str) {
     key.split_once('/').unwrap_or(("", key))
 }
 
+/// The partition key and the sort key of a bare key; the sort key is what stands behind a slash.
+#[must_use]
+pub fn split_row(key: &str) -> (&str, &str) {
+    key.split_once('/').unwrap_or((key, ""))
+}
+
+/// The name of the service's call (`proto/hansa/v1/kv.proto`) that carries an operation out; `None` for what no client
+/// of a workload does.
+#[must_use]
+pub fn verb(op: Op) -> Option<&'static str> {
+    Some(match op {
+        Op::Get | Op::Read | Op::Contains => "Get",
+        Op::Put => "Put",
+        Op::Delete => "Delete",
+        Op::Cas => "CompareAndSet",
+        Op::Incr | Op::Add | Op::Remove => "Update",
+        Op::BatchGet => "BatchGet",
+        Op::Scan => "Scan",
+        Op::Members => "Members",
+        Op::Final | Op::Digest | Op::Nemesis | Op::Usage => return None,
+    })
+}
+
 /// Makes operations; counts what was made so that values are unique.
 #[derive(Debug, Default)]
 pub struct Generator {
@@ -285,15 +327,26 @@ impl Generator {
         self.made += 1;
         let level = mix.draw(random);
         let generation = self.made / recipe.rotate_after;
-        let key = generation * recipe.keys + random.below(recipe.keys);
+        let number = random.below(recipe.keys);
         let prefix = &self.prefix;
+        let key = generation * recipe.keys + number;
         let key = |space: &str| format!("{space}/{prefix}k{key}");
         let kind = random.below(recipe.registers + recipe.counters + recipe.sets);
         let (key, (op, value)) = match kind {
             kind if kind < recipe.registers => {
-                let key = key(REGISTERS);
-                let act = self.on_register(random, level, &key);
-                (key, act)
+                let registers = Registers {
+                    prefix,
+                    generation,
+                    recipe,
+                };
+                match registers.several(random, level, number) {
+                    Some(several) => several,
+                    None => {
+                        let key = registers.one(random, number);
+                        let act = self.on_register(random, level, &key);
+                        (key, act)
+                    }
+                }
             }
             kind if kind < recipe.registers + recipe.counters => {
                 let key = key(COUNTERS);
@@ -369,6 +422,65 @@ impl Generator {
         if let (Some(key), Some(made)) = (&record.key, made) {
             self.newest.insert(key.clone(), (made, record.etag.clone()));
         }
+    }
+}
+
+/// The registers of the moment: those of one generation.
+struct Registers<'g> {
+    prefix: &'g str,
+    generation: u64,
+    recipe: &'g Recipe,
+}
+
+impl Registers<'_> {
+    /// A register of this number; where it has rows, one of them.
+    fn one(&self, random: &mut Random, number: u64) -> String {
+        match self.recipe.scans {
+            0 => self.row(number, 0),
+            _ => self.row(number, random.below(ROWS.len() as u64) as usize),
+        }
+    }
+
+    fn row(&self, number: u64, row: usize) -> String {
+        match self.recipe.scans {
+            0 => {
+                let key = self.generation * self.recipe.keys + number;
+                format!("{REGISTERS}/{}k{key}", self.prefix)
+            }
+            _ => format!("{}{number}/{}", self.start(), ROWS[row % ROWS.len()]),
+        }
+    }
+
+    /// What all keys with rows begin with.
+    fn start(&self) -> String {
+        format!("{REGISTERS}/{}g{}-", self.prefix, self.generation)
+    }
+
+    /// A read of several, if it is to be one: what it names, and the act. Recipes without such reads take nothing from
+    /// the stream of chance.
+    fn several(&self, random: &mut Random, level: Level, number: u64) -> Option<(String, Act)> {
+        let Recipe { scans, batches, .. } = *self.recipe;
+        if scans > 0 && level != Level::Strong && random.chance(scans) {
+            let start = self.start();
+            let key = match random.below(8) {
+                // The whole keyspace is read, and what begins so is kept.
+                0 => start,
+                1 => format!("{start}{number}/a"),
+                2 => format!("{start}{number}/b"),
+                _ => format!("{start}{number}/"),
+            };
+            return Some((key, (Op::Scan, None)));
+        }
+        if batches == 0 || !random.chance(batches) {
+            return None;
+        }
+        let rows = if scans > 0 { ROWS.len() as u64 } else { 1 };
+        let all = self.recipe.keys * rows;
+        let (first, count) = (random.below(all), random.between(2, BATCH_MAX).min(all));
+        let keys = (first..first + count).map(|at| at % all);
+        let asked = keys.map(|at| (self.row(at / rows, (at % rows) as usize), Held::default()));
+        let asked = Datum::Rows(asked.collect());
+        Some((format!("{REGISTERS}/"), (Op::BatchGet, Some(asked))))
     }
 }
 

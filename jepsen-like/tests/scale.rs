@@ -76,6 +76,13 @@ impl Store {
                 asked.present = Some(set.contains(&asked.element));
                 record.value = Some(Datum::Membership(asked));
             }
+            (Op::BatchGet, Some(Datum::Rows(mut rows))) => {
+                for (key, held) in &mut rows {
+                    let (value, version) = self.registers.get(key).cloned().unwrap_or_default();
+                    (held.value, held.etag) = (value, etag(version));
+                }
+                record.value = Some(Datum::Rows(rows));
+            }
             _ => self.read(record),
         }
     }
@@ -213,7 +220,12 @@ impl Run {
                 self.happen(at, event);
             }
         }
-        let keys: BTreeSet<String> = self.records.iter().filter_map(|r| r.key.clone()).collect();
+        let keys: BTreeSet<String> = self
+            .records
+            .iter()
+            .filter(|r| !r.op.is_several())
+            .filter_map(|r| r.key.clone())
+            .collect();
         let ends = self.records.iter().filter_map(|r| r.complete_ns);
         let now = ends.max().unwrap();
         let seconds = now / (1_000 * MS);

@@ -23,6 +23,7 @@ use std::rc::Rc;
 
 use self::cells::{Cells, Shown};
 use super::index::{self, KeyIndex, Outcome};
+use super::spread::Spread;
 use super::{Verdict, Violation};
 use crate::history::{History, Level, Record, Status};
 
@@ -58,6 +59,10 @@ struct Knowledge {
 
 /// Finds the first operation, by completion, that breaks `guarantee`.
 pub(super) fn check(history: &History, name: &'static str, guarantee: Guarantee) -> Verdict {
+    Spread::judge(history, |history| of_keys(history, name, guarantee))
+}
+
+fn of_keys(history: &History, name: &'static str, guarantee: Guarantee) -> Verdict {
     let keys = index::by_key(history);
     let cells = match Cells::of(history, &keys) {
         Ok(cells) => cells,

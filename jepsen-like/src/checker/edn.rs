@@ -9,8 +9,12 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::index::{self, KeyIndex, Operation, Outcome, Writers};
+use super::spread::Spread;
 use crate::history::events::FaultEvent;
 use crate::history::{Datum, Expect, History, Level, Op, Record};
+
+/// Processes of a history are below this; those that read the further keys of a read of several are above.
+const PROCESSES: u64 = 1 << 32;
 
 /// Why a history could not be written as EDN.
 #[derive(Debug, thiserror::Error)]
@@ -28,11 +32,31 @@ pub enum EdnError {
 
 /// Writes a history as EDN, one map a line; of one key only, if there is one given. Returns how many maps.
 ///
-/// Operations on keys and, if all keys are written, nemesis lines; final reads, digests and usage are left out.
+/// Operations on keys and, if all keys are written, nemesis lines; final reads, digests and usage are left out, and so
+/// are reads of several keys that did not succeed. One that did is a read of each key, each by a process of its own.
 ///
 /// # Errors
 /// When the writer fails, and when a process does two things at once.
 pub fn write(history: &History, key: Option<&str>, out: impl Write) -> Result<usize, EdnError> {
+    let Some(mut spread) = Spread::of(history) else {
+        return write_keys(history, key, out);
+    };
+    let mut before = None;
+    let mut place = 0;
+    for (record, &line) in spread.history.records.iter_mut().zip(&spread.origin) {
+        place = if before == Some(line) { place + 1 } else { 0 };
+        before = Some(line);
+        record.process += place * PROCESSES;
+    }
+    write_keys(&spread.history, key, out).map_err(|error| match error {
+        EdnError::Busy { line } => EdnError::Busy {
+            line: spread.origin[line - 1] + 1,
+        },
+        other => other,
+    })
+}
+
+fn write_keys(history: &History, key: Option<&str>, out: impl Write) -> Result<usize, EdnError> {
     let mut keys = index::by_key(history);
     keys.retain(|index| key.is_none_or(|key| key == index.key));
     let mut moments = Vec::new();

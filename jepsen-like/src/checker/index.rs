@@ -28,6 +28,8 @@ impl Kind {
             Op::Put | Op::Get | Op::Delete | Op::Cas => Some(Self::Register),
             Op::Incr | Op::Read => Some(Self::Counter),
             Op::Add | Op::Remove | Op::Contains | Op::Members => Some(Self::Set),
+            // Of registers, but their key is none.
+            Op::BatchGet | Op::Scan => None,
             Op::Final | Op::Digest | Op::Nemesis | Op::Usage => None,
         }
     }
@@ -118,7 +120,8 @@ pub(super) struct KeyIndex<'h> {
     pub(super) finals: Vec<usize>,
 }
 
-/// The operations of a history by key, in the order of the keys.
+/// The operations of a history by key, in the order of the keys. Reads of several keys are not among them: see
+/// [`super::spread`].
 pub(super) fn by_key(history: &History) -> Vec<KeyIndex<'_>> {
     let mut order: Vec<usize> = (0..history.records.len()).collect();
     order.sort_by_key(|&position| (history.records[position].invoke_ns, position));
@@ -129,7 +132,7 @@ pub(super) fn by_key(history: &History) -> Vec<KeyIndex<'_>> {
         let Some(key) = record.key.as_deref() else {
             continue;
         };
-        if matches!(record.op, Op::Digest | Op::Nemesis | Op::Usage) {
+        if matches!(record.op, Op::Digest | Op::Nemesis | Op::Usage) || record.op.is_several() {
             continue;
         }
         let index = keys.entry(key).or_insert_with(|| KeyIndex {

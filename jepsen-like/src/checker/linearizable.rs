@@ -16,6 +16,7 @@ use self::minimise::minimise;
 use self::register::Register;
 use self::search::{Found, search};
 use super::index::{self, KeyIndex, Kind, Operation, Outcome, Writers};
+use super::spread::Spread;
 use super::{Verdict, Violation};
 use crate::history::{Datum, History, Op};
 
@@ -42,6 +43,10 @@ pub fn check(history: &History) -> Verdict {
 /// an undecided key.
 #[must_use]
 pub fn check_with_budget(history: &History, budget: u64) -> Verdict {
+    Spread::judge(history, |history| of_keys(history, budget))
+}
+
+fn of_keys(history: &History, budget: u64) -> Verdict {
     let mut unknown = None;
     for key in index::by_key(history) {
         for object in Object::of(&key) {

@@ -3,15 +3,16 @@
 //!
 //! Judged over reads of every level and over the final reads: what they show was put there by an operation that was
 //! invoked before the read completed and did not fail. A register's value is always shown under one version, and a
-//! version always shows one value.
+//! version always shows one value. A scan shows no row twice.
 
 use std::collections::BTreeMap;
 
 use super::index::{
     self, Increment, KeyIndex, Kind, Operation, Outcome, Writers, increments, split,
 };
+use super::spread::Spread;
 use super::{Verdict, Violation};
-use crate::history::{Datum, Expect, History, Op, Record};
+use crate::history::{Datum, Expect, History, Op, ROW_TWICE, Record};
 
 /// Name of the property.
 pub const NAME: &str = "phantom";
@@ -22,6 +23,15 @@ pub(super) type Fault = (String, Vec<usize>);
 /// Decides the property.
 #[must_use]
 pub fn check(history: &History) -> Verdict {
+    let twice = |record: &Record| record.error.as_deref() == Some(ROW_TWICE);
+    if let Some(line) = history.records.iter().position(twice) {
+        let explanation = "a scan shows a row more than once".to_owned();
+        return Violation::verdict(history, NAME, explanation, vec![line]);
+    }
+    Spread::judge(history, of_keys)
+}
+
+fn of_keys(history: &History) -> Verdict {
     let mut unknown = None;
     for key in index::by_key(history) {
         let fault = match key.kind {

@@ -10,6 +10,7 @@ use super::index::{
     self, Increment, KeyIndex, Kind, Operation, Outcome, Writers, increments, split,
 };
 use super::phantom::{Fault, two_versions};
+use super::spread::Spread;
 use super::totals::Totals;
 use super::{Verdict, Violation};
 use crate::history::{History, Op};
@@ -24,6 +25,10 @@ const TRIES_MAX: i64 = 64;
 /// Decides the property.
 #[must_use]
 pub fn check(history: &History) -> Verdict {
+    Spread::judge(history, of_keys)
+}
+
+fn of_keys(history: &History) -> Verdict {
     let mut unknown = None;
     for key in index::by_key(history) {
         let mut retried = key

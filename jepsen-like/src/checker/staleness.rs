@@ -13,6 +13,7 @@ use super::index::{
     self, Increment, KeyIndex, Kind, Operation, Outcome, Writers, increments, split,
 };
 use super::receipt::Receipt;
+use super::spread::Spread;
 use super::{Verdict, Violation};
 use crate::history::{Datum, History, Level, Op, Record};
 
@@ -27,6 +28,10 @@ type Lack = (String, Vec<usize>);
 /// Decides the property.
 #[must_use]
 pub fn check(history: &History) -> Verdict {
+    Spread::judge(history, of_keys)
+}
+
+fn of_keys(history: &History) -> Verdict {
     let mut unknown = None;
     for key in index::by_key(history) {
         match judge(history, &key) {

@@ -59,6 +59,8 @@ fn fault_of(record: &Record) -> Option<&'static str> {
         (Op::Read, value) => !done || matches!(value, Some(Datum::Integer(_))),
         (Op::Members, value) => !done || matches!(value, Some(Datum::Members(_))),
         (Op::Contains, Some(Datum::Membership(asked))) => !done || asked.present.is_some(),
+        (Op::BatchGet, Some(Datum::Rows(asked))) => !asked.is_empty(),
+        (Op::Scan, value) => !done || lists_what_it_covers(record, value.as_ref()),
         (Op::Final | Op::Digest, _) => true,
         _ => false,
     };
@@ -67,6 +69,14 @@ fn fault_of(record: &Record) -> Option<&'static str> {
     }
     let register_write = matches!(record.op, Op::Put | Op::Delete | Op::Cas);
     (done && register_write && record.etag.is_none()).then_some("is a done write without an etag")
+}
+
+/// Whether the rows of a scan begin with its key.
+fn lists_what_it_covers(scan: &Record, value: Option<&Datum>) -> bool {
+    let Some(Datum::Rows(rows)) = value else {
+        return false;
+    };
+    rows.keys().all(|key| scan.tells_of(key))
 }
 
 /// A process with two operations at once. Operations of one process that touch count as at once: judged as

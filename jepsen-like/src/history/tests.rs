@@ -50,6 +50,17 @@ fn every_shape_survives_a_round_trip() {
             element: "e".into(),
             present: None,
         }),
+        Datum::Rows(BTreeMap::new()),
+        Datum::Rows(BTreeMap::from([
+            ("t/a".into(), Held::default()),
+            (
+                "t/b/c".into(),
+                Held {
+                    value: Some("v".into()),
+                    etag: Some("01".into()),
+                },
+            ),
+        ])),
         Datum::Json(serde_json::json!({"cut": ["us-east", "eu-central"]})),
         Datum::Json(serde_json::json!({"memory": 1, "disk": 2, "files": 3})),
     ];
@@ -122,4 +133,16 @@ fn a_bad_line_is_named() {
         let error = History::read(text.as_bytes()).unwrap_err().to_string();
         assert!(error.starts_with("history line 3:"), "{error} for {bad}");
     }
+}
+
+#[test]
+fn reads_of_several_name_what_they_tell_of() {
+    let line = r#"{"run":"r","seed":1,"process":1,"op":"batch_get","key":"t/","value":{"t/a":{},"t/b":{"value":"v"}},
+        "level":"session","invoke_ns":1,"status":"info"}"#;
+    let batch: Record = serde_json::from_str(line).unwrap();
+    assert!(batch.tells_of("t/a") && batch.tells_of("t/b") && !batch.tells_of("t/c"));
+    let scan = Record::invoked(1, Op::Scan, "t/k/", Level::Session, 1);
+    assert!(scan.tells_of("t/k/a") && !scan.tells_of("t/k") && !scan.tells_of("t/kk/a"));
+    let get = Record::invoked(1, Op::Get, "t/k", Level::Session, 1);
+    assert!(get.tells_of("t/k") && !get.tells_of("t/k/a"));
 }

@@ -336,6 +336,12 @@ fn value(record: &Record) -> String {
             Some(present) => format!("{} {present}", cut(&it.element, 12)),
             None => cut(&it.element, 12),
         },
+        Some(Datum::Rows(rows)) => {
+            match rows.values().filter(|held| held.value.is_some()).count() {
+                found if record.status == Status::Ok => format!("{found} rows"),
+                _ => String::new(),
+            }
+        }
         Some(Datum::Json(value)) => cut(&value.to_string(), 24),
     }
 }

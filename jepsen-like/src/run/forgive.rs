@@ -33,7 +33,7 @@ pub(super) fn disk_lost(records: &mut [Record], node: &str, when_ns: u64) {
     }
     // Whoever was shown such a write has seen what may be gone.
     for record in records.iter_mut().filter(|record| record.op.is_client()) {
-        if record.key.as_ref().is_some_and(|key| keys.contains(key)) && lost_at(record) {
+        if lost_at(record) && keys.iter().any(|key| record.tells_of(key)) {
             record.session = None;
         }
     }

@@ -113,7 +113,8 @@ async fn finish<T: Target>(
     struck: &Struck,
 ) -> anyhow::Result<Round> {
     let mut records = desk.take();
-    let keys: BTreeSet<String> = records.iter().filter_map(|it| it.key.clone()).collect();
+    let single = records.iter().filter(|it| !it.op.is_several());
+    let keys: BTreeSet<String> = single.filter_map(|it| it.key.clone()).collect();
     let keys: Vec<String> = keys.into_iter().collect();
     records.extend(target.finals(&keys, clock).await);
     records.extend(usage(target, clock).await);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 
 use super::*;
-use crate::history::{self, CONDITION_FAILED, Datum, Expect, Level, Op, Record, Status};
+use crate::history::{self, CONDITION_FAILED, Datum, Expect, Held, Level, Op, Record, Status};
 use crate::nemesis::{Action, NodeIndex, Refused};
 use crate::target::{RunClock, TargetClient, Usage};
 use crate::workload::{COUNTERS, Intent, SETS, Tie, split_key};
@@ -80,6 +80,12 @@ impl Data {
         }
     }
 
+    fn held(&self, key: String) -> (String, Held) {
+        let (version, value) = self.registers.get(&key).cloned().unwrap_or_default();
+        let etag = Data::etag(version);
+        (key, Held { value, etag })
+    }
+
     fn store(&mut self, key: &str, value: Option<String>, record: &mut Record, loses: bool) {
         self.version += 1;
         record.etag = Data::etag(self.version);
@@ -134,6 +140,19 @@ impl Data {
                     element: asked.element.clone(),
                     present: Some(present),
                 }));
+            }
+            (Op::BatchGet, Some(Datum::Rows(asked))) => {
+                let keys = asked.keys().cloned();
+                record.value = Some(Datum::Rows(keys.map(|key| self.held(key)).collect()));
+            }
+            (Op::Scan, _) => {
+                let live = self
+                    .registers
+                    .iter()
+                    .filter(|(_, (_, value))| value.is_some());
+                let keys = live.map(|(name, _)| name.clone());
+                let covered = keys.filter(|name| name.starts_with(key));
+                record.value = Some(Datum::Rows(covered.map(|key| self.held(key)).collect()));
             }
             other => panic!("no such operation: {other:?}"),
         }

@@ -13,9 +13,10 @@ use hansa_consistency::request::{
 use hansa_consistency::session::Context;
 use serde_json::json;
 
+use super::several::Several;
 use crate::history::{self, CONDITION_FAILED, Datum, Expect, Op, Record, Status};
 use crate::random::Random;
-use crate::workload::{self, ELEMENTS, Intent, Tie};
+use crate::workload::{self, ELEMENTS, Intent, Tie, split_row};
 
 /// The register keyspace of the simulated cluster.
 pub const REGISTERS: KeyspaceId = KeyspaceId(0);
@@ -54,8 +55,17 @@ pub struct Open {
     pub number: u64,
     /// The record, still without outcome.
     pub record: Record,
-    /// The request.
-    pub request: Request,
+    /// What is asked of the core.
+    pub asked: Asked,
+}
+
+/// What an operation asks of the core.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// One request.
+    One(Box<Request>),
+    /// Several.
+    Several(Box<Several>),
 }
 
 impl Process {
@@ -89,12 +99,14 @@ impl Process {
 /// The row of a key's name; `None` when a part is out of its bounds.
 #[must_use]
 pub fn row(keyspace: KeyspaceId, key: &str, element: Option<&str>) -> Option<Row> {
+    let (partition, sort) = split_row(key);
+    let element = element.map(str::as_bytes);
     Row::new(
         keyspace,
         SHARDS,
-        key.as_bytes(),
-        b"",
-        element.map(str::as_bytes),
+        partition.as_bytes(),
+        sort.as_bytes(),
+        element,
     )
     .ok()
 }
@@ -117,11 +129,12 @@ pub fn next(
     process: &mut Process,
     intend: impl FnOnce(&mut Random) -> Intent,
     now_ns: u64,
-) -> Option<(Record, Request)> {
+) -> Option<(Record, Asked)> {
     if let Some(retry) = process.retry.take()
         && random.chance(700)
     {
-        return retry_of(process, &retry, now_ns);
+        let (record, request) = retry_of(process, &retry, now_ns)?;
+        return Some((record, Asked::One(Box::new(request))));
     }
     let intent = intend(random);
     begin(process, &intent, now_ns)
@@ -133,24 +146,29 @@ pub fn id_text(id: RequestId) -> String {
     format!("{}-{}-{}", id.session, id.seq, id.issued.0)
 }
 
-fn begin(process: &mut Process, intent: &Intent, now_ns: u64) -> Option<(Record, Request)> {
+fn begin(process: &mut Process, intent: &Intent, now_ns: u64) -> Option<(Record, Asked)> {
     let session = format!("s{}", process.session);
     let mut record = intent.record(process.id, &session, now_ns);
     let request_id = intent.identified.then(|| process.request_id());
     record.request_id = request_id.map(id_text);
+    let context = match intent.tie {
+        Tie::Carries => process.context.clone(),
+        Tie::Keeps | Tie::None => Context::new(),
+    };
+    if intent.op.is_several() {
+        let several = Several::of(&record, asked(intent.level), context)?;
+        return Some((record, Asked::Several(Box::new(several))));
+    }
     let request = Request {
         command: command(intent.op, &intent.key, intent.value.as_ref())?,
         level: asked(intent.level),
-        context: match intent.tie {
-            Tie::Carries => process.context.clone(),
-            Tie::Keeps | Tie::None => Context::new(),
-        },
+        context,
         request_id,
         retry_of: None,
         ack_regions: intent.ack_regions,
         deadline: std::time::Duration::ZERO,
     };
-    Some((record, request))
+    Some((record, Asked::One(Box::new(request))))
 }
 
 /// A recorded operation as the core is asked; `None` when a part is out of its bounds.
@@ -214,7 +232,8 @@ fn retry_of(process: &mut Process, before: &Record, now_ns: u64) -> Option<(Reco
 }
 
 /// Fills in the outcome of an operation; the process learns what the reply carries.
-pub fn complete(process: &mut Process, record: &mut Record, result: &Result<Reply, Refusal>) {
+pub fn complete(process: &mut Process, open: &mut Open, result: &Result<Reply, Refusal>) {
+    let record = &mut open.record;
     match result {
         Ok(reply) => {
             record.status = Status::Ok;
@@ -228,7 +247,10 @@ pub fn complete(process: &mut Process, record: &mut Record, result: &Result<Repl
                 (None, _) => {}
             }
             process.issued = process.issued.max(reply.hlc);
-            fill(record, &reply.answer);
+            match &mut open.asked {
+                Asked::One(_) => fill(record, &reply.answer),
+                Asked::Several(several) => several.fill(record),
+            }
         }
         Err(refusal) => {
             record.status = match refusal.applied {
@@ -294,7 +316,8 @@ fn wanted(expect: &Expect) -> Option<register::Expect> {
     })
 }
 
-fn etag(bytes: &Bytes) -> Option<String> {
+/// A version as histories have it; `None` for none.
+pub(super) fn etag(bytes: &Bytes) -> Option<String> {
     let hex = |byte: &u8| format!("{byte:02x}");
     (!bytes.is_empty()).then(|| bytes.iter().map(hex).collect())
 }

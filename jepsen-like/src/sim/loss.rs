@@ -19,6 +19,7 @@ use hansa_consistency::version::Ballot;
 use super::client;
 use super::disk::LostEntry;
 use super::node::Node;
+use super::several::key_of;
 use crate::history::{DISK_LOST, Datum, History, Level, Op, Record, Status};
 
 /// An entry that was durable on one disk only, until that disk lost it.
@@ -117,13 +118,7 @@ impl Lost {
 
     /// Whether a read may have shown the entry, given the clock that its reply covers.
     fn may_show(&self, record: &Record, covered: Option<Hlc>) -> bool {
-        let Some((keyspace, name)) = record.key.as_deref().map(client::split_key) else {
-            return false;
-        };
-        let same = |row: &Row| {
-            row.shard().keyspace == keyspace
-                && row.parts().is_some_and(|p| p.partition == name.as_bytes())
-        };
+        let same = |row: &Row| key_of(row).is_some_and(|key| record.tells_of(&key));
         record.invoke_ns <= self.at_ns && covered >= Some(self.hlc) && self.rows.iter().any(same)
     }
 }

@@ -15,7 +15,7 @@ use hansa_consistency::request::{Applied, Refusal, Reply, Request};
 use hansa_consistency::rules::Rules;
 use hansa_consistency::topology::{Keyspace, Mixing, Topology, ValueType};
 
-use super::client::{self, Open, Process, SHARDS};
+use super::client::{self, Asked, Open, Process, SHARDS};
 use super::disk::LostEntry;
 use super::faults::{self, Faults};
 use super::invariants::Invariants;
@@ -29,6 +29,8 @@ use crate::nemesis::Layout;
 use crate::nemesis::Wire;
 use crate::random::Random;
 use crate::workload::Generator;
+
+mod answers;
 
 /// Something that happens at a moment.
 #[derive(Debug)]
@@ -281,7 +283,7 @@ impl World {
             Todo::Act(process) => self.act(process),
             Todo::GiveUp(number, why) => self.give_up(number, why),
             Todo::Ask(node, number, request) => self.ask(node, number, *request),
-            Todo::Answer(number, result) => self.answered(number, &result),
+            Todo::Answer(number, result) => self.answered(number, *result),
             Todo::Fault(fault) => Nemesis::strike(self, &fault),
             Todo::Restart(node) => self.restart(node),
             // Nobody gets a connection to a node that is down.
@@ -538,7 +540,7 @@ impl World {
         let process = &mut self.processes[index];
         let intend = |random: &mut Random| generator.next(random, &recipe, mix);
         let made = client::next(random, process, intend, now_ns);
-        let Some((mut record, request)) = made else {
+        let Some((mut record, mut asked)) = made else {
             return;
         };
         self.next_op += 1;
@@ -547,13 +549,23 @@ impl World {
         record.node = Some(format!("n{}", node.0));
         let region = self.nodes.get(&node).map(|n| n.region.0);
         record.region = region.map(|region| format!("r{region}"));
+        let requests = match &mut asked {
+            Asked::One(request) => vec![(number, (**request).clone())],
+            Asked::Several(several) => several.begin(|| {
+                self.next_op += 1;
+                self.next_op
+            }),
+        };
         process.open = Some(Open {
             number,
             record,
-            request: request.clone(),
+            asked,
         });
         self.open.insert(number, index);
-        self.after(CLIENT_US, Todo::Ask(node, number, Box::new(request)));
+        for (part, request) in requests {
+            self.open.insert(part, index);
+            self.after(CLIENT_US, Todo::Ask(node, part, Box::new(request)));
+        }
         self.after(PATIENCE_US, Todo::GiveUp(number, "TIMEOUT"));
     }
 
@@ -576,24 +588,27 @@ impl World {
         );
     }
 
-    fn answered(&mut self, number: u64, result: &Result<Reply, Refusal>) {
+    fn answered(&mut self, number: u64, result: Result<Reply, Refusal>) {
         if let Some(record) = self.finals.remove(&number) {
-            self.finish_final(record, result);
+            self.finish_final(record, &result);
             return;
         }
-        let Some(index) = self.open.remove(&number) else {
+        let Some(index) = self.open.get(&number).copied() else {
+            return;
+        };
+        let Some(result) = self.put_together(index, number, result) else {
             return;
         };
         let now_ns = self.now_ns();
-        let process = &mut self.processes[index];
-        let Some(mut open) = process.open.take() else {
+        let Some(mut open) = self.close(index) else {
             return;
         };
-        client::complete(process, &mut open.record, result);
+        let process = &mut self.processes[index];
+        client::complete(process, &mut open, &result);
         open.record.complete_ns = Some(now_ns);
         let region = self.nodes.get(&process.node).map(|node| node.region);
         client::served(&mut open.record, process.node, region, result.as_ref().ok());
-        self.watch(&open, result);
+        self.watch(&open, &result);
         if let Ok(reply) = result {
             let line = self.history.records.len();
             self.losses.told(line, reply.context.clone());
@@ -601,23 +616,12 @@ impl World {
         self.record(index, open.record);
     }
 
-    fn watch(&mut self, open: &Open, result: &Result<Reply, Refusal>) {
-        use hansa_consistency::request::{Answer, Command, Level};
-        if let (Command::Get(row), Ok(reply)) = (&open.request.command, result)
-            && open.request.level != Level::Strong
-            && row.shard().keyspace == client::REGISTERS
-            && let Answer::Read { etag, .. } = &reply.answer
-        {
-            self.invariants.shown(row, etag);
-        }
-    }
-
     fn give_up(&mut self, number: u64, why: &str) {
         let now_ns = self.now_ns();
-        let Some(index) = self.open.remove(&number) else {
+        let Some(index) = self.open.get(&number).copied() else {
             return;
         };
-        let Some(mut open) = self.processes[index].open.take() else {
+        let Some(mut open) = self.close(index) else {
             return;
         };
         open.record.complete_ns = Some(now_ns);
@@ -678,6 +682,7 @@ impl World {
             .history
             .records
             .iter()
+            .filter(|r| !r.op.is_several())
             .filter_map(|r| r.key.clone())
             .collect();
         keys.sort();

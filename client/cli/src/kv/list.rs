@@ -133,7 +133,7 @@ async fn list<R: Paged, T>(
             Style::Table => rows.extend(items.iter().map(shape.show)),
         }
         joined = Some(match joined {
-            Some(before) => join(before, page_receipt),
+            Some(before) => before.join(page_receipt),
             None => page_receipt,
         });
     }
@@ -150,79 +150,4 @@ async fn list<R: Paged, T>(
         work.output.explain_list(work.options.explain, receipt);
     }
     Ok(Code::Ok)
-}
-
-/// What all pages together cost and are worth: as stale as the stalest, as dear as their sum. The
-/// node named is the one that served the last.
-fn join(before: Receipt, page: Receipt) -> Receipt {
-    let union = |mut names: Vec<String>, more: Vec<String>| {
-        for name in more {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        names
-    };
-    Receipt {
-        level: page.level,
-        // One page of unknown staleness makes the whole unknown.
-        staleness: before.staleness.zip(page.staleness).map(|(a, b)| a.max(b)),
-        served_by: page.served_by,
-        served_in: page.served_in,
-        replicas: union(before.replicas, page.replicas),
-        regions: union(before.regions, page.regions),
-        durable_regions: union(before.durable_regions, page.durable_regions),
-        wan_round_trips: before.wan_round_trips.saturating_add(page.wan_round_trips),
-        path: before.path.max(page.path),
-        absorbed: before.absorbed || page.absorbed,
-        merged: before.merged || page.merged,
-        forwarded_to: page.forwarded_to.or(before.forwarded_to),
-        epoch: before.epoch.max(page.epoch),
-        attempts: before.attempts.saturating_add(page.attempts),
-        elapsed: before.elapsed.saturating_add(page.elapsed),
-        request_id: page.request_id,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use hansa_client::Consistency;
-
-    use super::*;
-
-    fn receipt(region: &str, staleness: Option<u64>, wan_round_trips: u32) -> Receipt {
-        Receipt {
-            level: Consistency::Eventual,
-            staleness: staleness.map(Duration::from_millis),
-            served_by: format!("{region}-1"),
-            served_in: region.to_owned(),
-            replicas: vec![format!("{region}-1")],
-            regions: vec![region.to_owned()],
-            durable_regions: Vec::new(),
-            wan_round_trips,
-            path: None,
-            absorbed: false,
-            merged: wan_round_trips == 0,
-            forwarded_to: None,
-            epoch: 1,
-            attempts: 1,
-            elapsed: Duration::from_millis(2),
-            request_id: None,
-        }
-    }
-
-    #[test]
-    fn the_pages_of_a_list_have_one_receipt() {
-        let first = receipt("us-east", Some(9), 1);
-        let whole = join(first.clone(), receipt("eu-central", Some(7), 0));
-        let whole = join(whole, receipt("us-east", Some(1), 2));
-        assert_eq!(whole.staleness, Some(Duration::from_millis(9)));
-        assert_eq!((whole.wan_round_trips, whole.attempts), (3, 3));
-        assert_eq!(whole.regions, ["us-east", "eu-central"]);
-        assert_eq!(whole.elapsed, Duration::from_millis(6));
-        assert!(whole.merged && !whole.absorbed);
-        assert_eq!(join(first, receipt("us-east", None, 0)).staleness, None);
-    }
 }

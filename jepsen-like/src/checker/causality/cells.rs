@@ -20,8 +20,10 @@ pub(super) struct Shown<'h> {
 
 #[derive(Clone, Debug, PartialEq)]
 enum State<'h> {
-    /// A version of a register; empty, below all versions, for "never written".
+    /// A version of a register.
     Version(&'h str),
+    /// That nothing is there, under no version: never written, or deleted.
+    Absent,
     /// Low mask and strong part of a counter.
     Total { mask: u64, strong: i64 },
     /// Whether the element is there. Of one that was learned, `since` is the time from which a removal counts: one
@@ -57,8 +59,8 @@ struct Key<'h> {
     increments: Vec<Option<Increment>>,
     /// Whether every strong increment that may have taken effect is at least zero.
     grows: bool,
-    /// Invocation of the first delete that may have taken effect.
-    first_delete: u64,
+    /// Invocation and, where it is told, version of the deletes that took effect or may have.
+    deletes: Vec<(u64, Option<&'h str>)>,
     /// Adds and removals of each element of a set that may have taken effect.
     elements: BTreeMap<&'h str, Vec<usize>>,
 }
@@ -148,8 +150,8 @@ impl<'h> Cells<'h> {
         let element = |element, present| show(element, State::Element { present, since: 0 });
         match (record.op, &record.value) {
             (Op::Get | Op::Cas, _) => {
-                let version = key.version_read(record, until).map(State::Version);
-                version
+                let state = key.register_read(record);
+                state
                     .and_then(|state| show("", state))
                     .into_iter()
                     .collect()
@@ -227,6 +229,9 @@ impl<'h> Cells<'h> {
         seen: Option<BTreeSet<usize>>,
     ) {
         for mut shown in self.shown(line) {
+            if shown.state == State::Absent {
+                continue;
+            }
             if let State::Element { present, since } = &mut shown.state {
                 if !*present {
                     continue;
@@ -409,13 +414,14 @@ impl<'h> Key<'h> {
             !operation.may_apply() || !matches!(increment, Some(Increment::High(..0)))
         });
         let mut elements: BTreeMap<&'h str, Vec<usize>> = BTreeMap::new();
-        let mut first_delete = u64::MAX;
+        let writers = Writers::of(&operations);
+        let mut deletes = Vec::new();
         for (at, operation) in operations.iter().enumerate() {
             if !operation.may_apply() {
                 continue;
             }
             match (operation.op(), operation.record.text()) {
-                (Op::Delete, _) => first_delete = first_delete.min(operation.invoke),
+                (Op::Delete, _) => deletes.push((operation.invoke, writers.versions[at])),
                 (Op::Add | Op::Remove, Some(element)) => {
                     elements.entry(element).or_default().push(at);
                 }
@@ -423,24 +429,21 @@ impl<'h> Key<'h> {
             }
         }
         Ok(Self {
-            writers: Writers::of(&operations),
+            writers,
             kind,
             operations,
             increments,
             grows,
-            first_delete,
+            deletes,
             elements,
         })
     }
 
-    /// The version that a read showed; `Some("")` if it showed that nothing was ever written; `None` if the history
-    /// does not tell. Nothing found and no version in the reply says that only where no delete can explain it.
-    fn version_read(&self, record: &'h Record, until: u64) -> Option<&'h str> {
-        let version = self.writers.version_read(record);
-        if version.is_some() || record.value.is_some() || record.op != Op::Get {
-            return version;
-        }
-        (self.first_delete > until).then_some("")
+    /// What a read showed of a register; `None` if the history does not tell.
+    fn register_read(&self, record: &'h Record) -> Option<State<'h>> {
+        let nothing = record.op == Op::Get && record.value.is_none();
+        let version = self.writers.version_read(record).map(State::Version);
+        version.or_else(|| nothing.then_some(State::Absent))
     }
 
     /// The add that put the element there, if there is only one.
@@ -454,8 +457,14 @@ impl<'h> Key<'h> {
     fn lacks(&self, element: &str, shown: &Shown<'h>, known: &State<'h>) -> Option<String> {
         match (&shown.state, known) {
             (State::Version(shown), State::Version(known)) if shown < known => {
-                let shown = if shown.is_empty() { "none" } else { shown };
                 Some(format!("version {shown} is below version {known}"))
+            }
+            (State::Absent, State::Version(known)) => {
+                let mut deletes = self.deletes.iter();
+                let explained = deletes.any(|(invoke, version)| {
+                    *invoke <= shown.until && version.is_none_or(|version| version >= *known)
+                });
+                (!explained).then(|| format!("version none is below version {known}"))
             }
             (State::Total { mask, strong }, State::Total { mask: m, strong: s }) => {
                 let lost = m & !mask;

@@ -201,3 +201,23 @@ fn one_key_can_be_picked_and_a_process_that_does_two_things_is_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn reads_of_several_are_reads_of_each_by_processes_of_their_own() {
+    let rows = |text: &str| -> Datum { serde_json::from_str(text).unwrap() };
+    let batch = op(7, Op::BatchGet, Strong, 10, 20).key("t/");
+    let batch = batch.value(rows(r#"{"t/a": {"value": "x"}, "t/b": {}}"#));
+    let after = op(7, Op::Get, Strong, 30, 40).key("t/b");
+    let failed = op(9, Op::Scan, Session, 50, 60).key("t/").failed();
+    assert_eq!(
+        edn([batch, after, failed]),
+        [
+            r#"{:type :invoke, :f :read, :key "t/a", :value nil, :process 0, :time 10, :index 0, :level :strong}"#,
+            r#"{:type :invoke, :f :read, :key "t/b", :value nil, :process 1, :time 10, :index 1, :level :strong}"#,
+            r#"{:type :ok, :f :read, :key "t/a", :value "x", :process 0, :time 20, :index 2, :level :strong}"#,
+            r#"{:type :ok, :f :read, :key "t/b", :value nil, :process 1, :time 20, :index 3, :level :strong}"#,
+            r#"{:type :invoke, :f :read, :key "t/b", :value nil, :process 0, :time 30, :index 4, :level :strong}"#,
+            r#"{:type :ok, :f :read, :key "t/b", :value nil, :process 0, :time 40, :index 5, :level :strong}"#,
+        ]
+    );
+}

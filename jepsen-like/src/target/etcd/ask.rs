@@ -16,7 +16,7 @@ use super::api::{
     RangeRequest, RangeResponse, RequestOp, ResponseHeader, TxnRequest, TxnResponse,
 };
 use super::{Api, Reads};
-use crate::history::{CONDITION_FAILED, Datum, Expect, Op, Record, Status, Swap};
+use crate::history::{CONDITION_FAILED, Datum, Expect, Held, Op, Record, Status, Swap};
 use crate::workload::Intent;
 
 /// The error of a delete that found nothing.
@@ -58,6 +58,15 @@ impl Ask {
             })),
             (Op::Delete, None) => Ok(Ask::Delete(DeleteRangeRequest { key, range_end })),
             (Op::Cas, Some(Datum::Swap(swap))) => Ok(Ask::Txn(compare_and_set(&key, swap)?)),
+            (Op::BatchGet, Some(Datum::Rows(rows))) => {
+                let reads = rows.keys().map(|key| RequestOp {
+                    request: Some(Request::RequestRange(read(key, reads))),
+                });
+                Ok(Ask::Txn(TxnRequest {
+                    success: reads.collect(),
+                    ..TxnRequest::default()
+                }))
+            }
             (op, _) => Err(format!("etcd has no registers' operation {op:?}")),
         }
     }
@@ -135,6 +144,7 @@ impl Answer {
     pub(super) fn note(self, record: &mut Record) {
         record.status = Status::Ok;
         match self {
+            Answer::Txn(txn) if record.op == Op::BatchGet => found_by(record, &txn),
             Answer::Range(range) => {
                 if let Some(found) = range.kvs.first() {
                     record.etag = etag(found.mod_revision);
@@ -155,6 +165,25 @@ impl Answer {
             }
         }
     }
+}
+
+/// What the reads of a transaction found. A key that is not there stays as it was asked.
+fn found_by(record: &mut Record, txn: &TxnResponse) {
+    let Some(Datum::Rows(rows)) = &mut record.value else {
+        return;
+    };
+    for response in &txn.responses {
+        if let Some(Response::ResponseRange(range)) = &response.response {
+            rows.extend(range.kvs.iter().map(held));
+        }
+    }
+}
+
+/// A key and what it holds.
+fn held(found: &KeyValue) -> (String, Held) {
+    let key = String::from_utf8_lossy(&found.key).into_owned();
+    let (value, etag) = (Some(text(found)), etag(found.mod_revision));
+    (key, Held { value, etag })
 }
 
 /// The change of this answer has the revision that the store has after it.
@@ -293,6 +322,46 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn several_keys_are_one_transaction() {
+        let asked = Datum::Rows(
+            [
+                ("t/a".into(), Held::default()),
+                ("t/b".into(), Held::default()),
+            ]
+            .into(),
+        );
+        let batch = intent(Op::BatchGet, Some(asked.clone()));
+        let Ok(Ask::Txn(txn)) = Ask::of(&batch, Reads::Linearizable) else {
+            panic!("a batch is a transaction");
+        };
+        assert_eq!((txn.compare.len(), txn.success.len()), (0, 2));
+        // Scans are weak, and etcd is asked at level strong.
+        assert!(Ask::of(&intent(Op::Scan, None), Reads::Linearizable).is_err());
+        let mut found = found(7);
+        found.kvs[0].key = Bytes::from_static(b"t/b");
+        let row = |record: &Record, key: &str| record.rows().unwrap().get(key).cloned();
+        let held = Held {
+            value: Some("v1".into()),
+            etag: etag(7),
+        };
+        let response = Some(Response::ResponseRange(found));
+        let nothing = Some(Response::ResponseRange(RangeResponse::default()));
+        let answers =
+            [nothing, response].map(|response| super::super::api::ResponseOp { response });
+        let mut record = Record::invoked(1, Op::BatchGet, "t/", Level::Strong, 1);
+        record.value = Some(asked);
+        let txn = TxnResponse {
+            header: header(9),
+            succeeded: true,
+            responses: answers.to_vec(),
+        };
+        Answer::Txn(txn).note(&mut record);
+        assert_eq!((record.status, record.etag.clone()), (Status::Ok, None));
+        assert_eq!(row(&record, "t/a"), Some(Held::default()));
+        assert_eq!(row(&record, "t/b"), Some(held));
     }
 
     #[test]

@@ -1,19 +1,24 @@
 //! How calls of the SDK are asked, and what their answers are in a history.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use hansa_client::{
-    Applied, Bytes, Call, Consistency, Contained, Error, Etag, Expect, Got, Members, Receipt,
-    Unfinished, Written,
+    Applied, Batch, Bytes, Call, Consistency, Contained, Error, Etag, Expect, Got, Key, Members,
+    Page, Paged, Receipt, Row, Unfinished, Value, Written,
 };
 use serde_json::json;
 
-use crate::history::{self, Datum, Level, Membership, Record, Status};
+use crate::history::{self, Datum, Held, Level, Membership, ROW_TWICE, Record, Status};
+use crate::workload::{split_key, split_row};
 
-/// Elements in a page of a set. Less than a set has, so that a whole one takes several.
+/// Elements in a page of a set, and rows in one of a register key. Less than there are, so that a whole one takes
+/// several.
 const PAGE: u32 = 2;
+/// Rows in a page of a whole keyspace.
+const WHOLE_PAGE: u32 = 100;
 
-/// The shortest time that a page of a set is given, when the deadline has passed while earlier ones came.
+/// The shortest time that a page is given, when the deadline has passed while earlier ones came.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// What a reply says, for the history.
@@ -21,6 +26,8 @@ pub(super) struct Answer {
     value: Option<Datum>,
     etag: Option<String>,
     receipt: Receipt,
+    /// What is wrong with it although it succeeded.
+    error: Option<&'static str>,
 }
 
 /// What a write is named by.
@@ -79,22 +86,104 @@ impl How<'_> {
     /// # Errors
     /// That of the first page that fails.
     pub(super) async fn all(&self, call: Call<Members>) -> Result<Answer, Error> {
-        let end = Instant::now() + self.deadline;
-        let mut call = call.level(self.level).page_size(PAGE);
         let mut elements = Vec::new();
+        let receipt = self.pages(call.page_size(PAGE), |page| {
+            elements.extend(page.elements.iter().map(|element| text(element)));
+            page.receipt
+        });
+        Ok(Answer {
+            receipt: receipt.await?,
+            value: Some(Datum::Members(elements)),
+            etag: None,
+            error: None,
+        })
+    }
+
+    /// Every page of a scan; of its rows those whose key begins with `start`.
+    ///
+    /// # Errors
+    /// That of the first page that fails.
+    pub(super) async fn scan(&self, call: Call<Page>, start: &str) -> Result<Answer, Error> {
+        let (space, name) = split_key(start);
+        let page = if name.contains('/') { PAGE } else { WHOLE_PAGE };
+        let mut rows = BTreeMap::new();
+        let mut twice = false;
+        let receipt = self.pages(call.page_size(page), |page| {
+            for row in &page.rows {
+                let (key, held) = listed(space, row);
+                if key.starts_with(start) {
+                    twice |= rows.contains_key(&key);
+                    rows.entry(key).or_insert(held);
+                }
+            }
+            page.receipt
+        });
+        Ok(Answer {
+            receipt: receipt.await?,
+            value: Some(Datum::Rows(rows)),
+            etag: None,
+            error: twice.then_some(ROW_TWICE),
+        })
+    }
+
+    /// Asks for page after page. What all are worth together.
+    async fn pages<R: Paged>(
+        &self,
+        call: Call<R>,
+        mut take: impl FnMut(R) -> Receipt,
+    ) -> Result<Receipt, Error> {
+        let end = Instant::now() + self.deadline;
+        let mut call = call.level(self.level);
+        let mut sum: Option<Receipt> = None;
         loop {
             let left = end.saturating_duration_since(Instant::now()).max(SHORTEST);
             let page = call.clone().deadline(left).await?;
-            elements.extend(page.elements.iter().map(|element| text(element)));
-            if page.next.is_empty() {
-                return Ok(Answer {
-                    value: Some(Datum::Members(elements)),
-                    etag: None,
-                    receipt: page.receipt,
-                });
+            let next = page.next().clone();
+            let receipt = take(page);
+            let receipt = match sum {
+                Some(before) => before.join(receipt),
+                None => receipt,
+            };
+            if next.is_empty() {
+                return Ok(receipt);
             }
-            call = call.page_token(page.next);
+            sum = Some(receipt);
+            call = call.page_token(next);
         }
+    }
+}
+
+/// A bare key as the SDK has it.
+pub(super) fn key_of(name: &str) -> Key {
+    Key::from(split_row(name))
+}
+
+/// The `KEYSPACE/KEY` of a scanned row, and what it holds.
+fn listed(space: &str, row: &Row) -> (String, Held) {
+    let (partition, sort) = (text(&row.key.partition), text(&row.key.sort));
+    let behind = if sort.is_empty() { "" } else { "/" };
+    let held = held(Some(&row.value), &row.etag);
+    (format!("{space}/{partition}{behind}{sort}"), held)
+}
+
+fn held(value: Option<&Value>, etag: &Etag) -> Held {
+    let value = match value {
+        Some(Value::Bytes(bytes)) => Some(text(bytes)),
+        Some(Value::Total(_) | Value::Member) | None => None,
+    };
+    let etag = version(etag);
+    Held { value, etag }
+}
+
+/// The rows of a batch, of the keys that were asked for.
+pub(super) fn batch(asked: &BTreeMap<String, Held>, it: Batch) -> Answer {
+    let rows = it.rows.iter();
+    let rows = rows.map(|found| held(found.value.as_ref(), &found.etag));
+    Answer {
+        value: Some(Datum::Rows(asked.keys().cloned().zip(rows).collect())),
+        etag: None,
+        receipt: it.receipt,
+        error: None,
     }
 }
 
@@ -105,6 +194,7 @@ pub(super) fn finish(record: &mut Record, outcome: Result<Answer, Error>) {
             record.status = Status::Ok;
             record.value = answer.value.or(record.value.take());
             record.etag = answer.etag;
+            record.error = answer.error.map(str::to_owned);
             record.request_id = answer.receipt.request_id.map(|id| id.to_string());
             record.receipt = Some(json!(answer.receipt));
         }
@@ -153,6 +243,7 @@ pub(super) fn written(it: Written) -> Answer {
         value: None,
         etag: version(&it.etag),
         receipt: it.receipt,
+        error: None,
     }
 }
 
@@ -169,6 +260,7 @@ pub(super) fn got(it: Got) -> Answer {
         value: it.bytes().map(|bytes| Datum::Text(text(bytes))),
         etag: version(&it.found.etag),
         receipt: it.receipt,
+        error: None,
     }
 }
 
@@ -178,6 +270,7 @@ pub(super) fn total(it: Got) -> Answer {
         value: Some(Datum::Integer(it.total().unwrap_or(0))),
         etag: None,
         receipt: it.receipt,
+        error: None,
     }
 }
 
@@ -190,5 +283,6 @@ pub(super) fn contained(element: &str, it: Contained) -> Answer {
         value: Some(Datum::Membership(answer)),
         etag: None,
         receipt: it.receipt,
+        error: None,
     }
 }

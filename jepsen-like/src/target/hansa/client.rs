@@ -9,12 +9,13 @@ use hansa_client::{Bytes, Error, Session, Unfinished};
 
 use super::Seat;
 use super::ask::{
-    Answer, How, Naming, contained, counted, finish, got, level, total, wanted, written,
+    Answer, How, Naming, batch, contained, counted, finish, got, key_of, level, total, wanted,
+    written,
 };
 use crate::history::{Datum, Membership, Op, Record, Swap};
 use crate::nemesis::NodeIndex;
 use crate::target::{RunClock, TargetClient};
-use crate::workload::{Intent, Tie};
+use crate::workload::{Intent, Tie, split_key};
 
 /// A client of a Hansa cluster. The SDK gives a write that wants it a request id, and repeats it by itself where that is
 /// safe: all of that is one line of the history.
@@ -76,7 +77,8 @@ impl HansaClient {
         deadline: Duration,
         naming: Naming<'_>,
     ) -> Result<Answer, Error> {
-        let (space, key) = intent.address();
+        let (space, name) = intent.address();
+        let key = key_of(name);
         let tie = intent.tie;
         let how = How {
             level: level(intent.level),
@@ -116,6 +118,18 @@ impl HansaClient {
                 let call = call!(self, tie, contains(space, key, element.clone()));
                 how.ask(call, |it| contained(element, it)).await
             }
+            (Op::BatchGet, Some(Datum::Rows(asked))) => {
+                let keys = asked.keys().map(|key| key_of(split_key(key).1));
+                how.ask(call!(self, tie, batch_get(space, keys)), |it| {
+                    batch(asked, it)
+                })
+                .await
+            }
+            (Op::Scan, _) if name.contains('/') => {
+                let call = call!(self, tie, scan_key(space, key));
+                how.scan(call, &intent.key).await
+            }
+            (Op::Scan, _) => how.scan(call!(self, tie, scan(space)), &intent.key).await,
             // What is left is to read a whole set.
             _ => how.all(call!(self, tie, members(space, key))).await,
         }

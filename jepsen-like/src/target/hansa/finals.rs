@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use hansa_client::Consistency;
 
 use super::Seat;
-use super::ask::{How, Naming, finish, got, total};
+use super::ask::{How, Naming, finish, got, key_of, total};
 use super::state::Digests;
 use crate::history::{Datum, Op, Record, Status};
 use crate::nemesis::Layout;
@@ -66,7 +66,7 @@ async fn read(seat: &Seat, name: &str, record: &mut Record) {
     let outcome = match space {
         SETS => how.all(seat.client.members(space, key)).await,
         COUNTERS => how.ask(seat.client.get(space, key), total).await,
-        _ => how.ask(seat.client.get(space, key), got).await,
+        _ => how.ask(seat.client.get(space, key_of(key)), got).await,
     };
     finish(record, outcome);
 }
