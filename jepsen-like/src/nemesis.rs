@@ -19,7 +19,7 @@ mod situation;
 mod tests;
 
 pub use plan::{Plan, Planned};
-pub use situation::{Situation, Standing};
+pub use situation::{RECOVERS_WITHIN, Situation, Standing};
 
 /// A node by its position: region after region, in the order of the topology.
 pub type NodeIndex = usize;

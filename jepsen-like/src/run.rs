@@ -26,6 +26,7 @@ mod load;
 pub mod outcome;
 pub mod progress;
 mod round;
+mod shipping;
 mod strikes;
 #[cfg(test)]
 mod tests;

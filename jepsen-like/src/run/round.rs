@@ -117,8 +117,8 @@ async fn finish<T: Target>(
     let keys: Vec<String> = keys.into_iter().collect();
     records.extend(target.finals(&keys, clock).await);
     records.extend(usage(target, clock).await);
-    for (node, when_ns) in &struck.destroyed {
-        forgive::disk_lost(&mut records, &target.node_name(*node), *when_ns);
+    for loss in &struck.destroyed {
+        forgive::disk_lost(&mut records, &target.node_name(loss.node), loss);
     }
     for death in target.deaths() {
         round.findings.push(Finding::new("process_ended", death));

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::forgive::Loss;
 use super::load::Desk;
+use super::shipping::Shipping;
 use crate::history::Record;
 use crate::nemesis::{Action, Layout, Nemesis, NodeIndex, Plan, Planned, Refused, Situation};
 use crate::target::{RunClock, Target};
@@ -17,8 +19,8 @@ pub(super) struct Struck {
     pub(super) not_here: BTreeMap<Nemesis, String>,
     /// What failed: the harness is broken.
     pub(super) failed: Vec<String>,
-    /// Nodes that lost what they had synced, and when, nanoseconds of the run.
-    pub(super) destroyed: Vec<(NodeIndex, u64)>,
+    /// Disks that lost what they had synced.
+    pub(super) destroyed: Vec<Loss>,
     /// Nodes of which there was a second process.
     pub(super) cloned: BTreeSet<NodeIndex>,
 }
@@ -26,7 +28,7 @@ pub(super) struct Struck {
 impl Struck {
     /// Nodes that may have lost something: they need not serve as before.
     pub(super) fn spoilt(&self) -> BTreeSet<NodeIndex> {
-        let destroyed = self.destroyed.iter().map(|(node, _)| *node);
+        let destroyed = self.destroyed.iter().map(|loss| loss.node);
         destroyed.chain(self.cloned.iter().copied()).collect()
     }
 }
@@ -41,6 +43,7 @@ pub(super) async fn carry_out<T: Target>(
     let layout = target.layout();
     let names = names(target, layout);
     let mut situation = Situation::new(layout);
+    let mut shipping = Shipping::new(layout);
     let mut struck = Struck::default();
     if !target.brings_faults() {
         // What is cut there is not known here: nothing is said of it.
@@ -72,11 +75,14 @@ pub(super) async fn carry_out<T: Target>(
         if !ends {
             desk.record(line(Some(planned), false, &after, &names, clock));
         }
+        let began_ns = clock.now_ns();
         let done = target.act(planned.action).await;
         match done {
             Ok(()) => {
                 situation = after;
-                note(&mut struck, planned, clock);
+                let now_ns = clock.now_ns();
+                shipping.apply(&planned.action, began_ns, now_ns);
+                note(&mut struck, planned, &shipping, now_ns);
             }
             Err(Refused::NotHere(why)) => {
                 struck.strikes.remove(&planned.of);
@@ -99,13 +105,17 @@ pub(super) fn healed<T: Target>(target: &T, clock: RunClock) -> Option<Record> {
     target.brings_faults().then_some(line)
 }
 
-fn note(struck: &mut Struck, planned: &Planned, clock: RunClock) {
+fn note(struck: &mut Struck, planned: &Planned, shipping: &Shipping, now_ns: u64) {
     if planned.begins && !struck.not_here.contains_key(&planned.of) {
         *struck.strikes.entry(planned.of).or_default() += 1;
     }
     match planned.action {
         Action::Data(node, data) if data.destroys() => {
-            struck.destroyed.push((node, clock.now_ns()));
+            struck.destroyed.push(Loss {
+                node,
+                shipped_before_ns: shipping.shipped_before(node, now_ns),
+                when_ns: now_ns,
+            });
         }
         Action::Clone(node) => {
             struck.cloned.insert(node);
