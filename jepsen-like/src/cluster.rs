@@ -54,6 +54,8 @@ struct Node {
     harmed: bool,
     /// Whether it was already told to set damaged data aside.
     rebuilt: bool,
+    /// Whether its disk was faulty at any time since it was started: it may not be able to make everything durable.
+    doubted: bool,
 }
 
 impl Node {
@@ -264,27 +266,48 @@ impl Cluster {
     }
 
     /// Ends everything: SIGTERM, and SIGKILL for those that are not gone within 12 s. When it returns no process is
-    /// left. Names those that had to be killed.
+    /// left. Says which ended by themselves before, and which did not end with code 0 in time; nothing when all is well.
     pub async fn stop(mut self) -> Vec<String> {
+        let mut wrong = self.deaths();
         for node in 0..self.nodes.len() {
             self.copies.end(node).await;
         }
         for process in self.nodes.iter_mut().filter_map(|it| it.process.as_mut()) {
             process.terminate().await;
         }
-        let mut killed = Vec::new();
-        for (index, node) in self.nodes.iter_mut().enumerate() {
-            let Some(process) = node.process.take() else {
-                continue;
-            };
-            if process.wait_or_kill(STOP_WITHIN).await == Ended::Killed {
-                killed.push(self.spec.node_name(index));
+        for node in 0..self.nodes.len() {
+            if let Some(process) = self.nodes[node].process.take() {
+                let ended = process.wait_or_kill(STOP_WITHIN).await;
+                wrong.extend(self.misbehaved(node, ended));
             }
         }
         if let Err(error) = self.network.shutdown().await {
-            eprintln!("{error:#}");
+            wrong.push(format!("{error:#}"));
         }
-        killed
+        wrong
+    }
+
+    /// What is wrong with how a node ended that was told to by SIGTERM; its documented exit code is 0 then. Whose data
+    /// or disk was tampered with may also refuse it.
+    fn misbehaved(&self, node: NodeIndex, ended: Ended) -> Option<String> {
+        let slot = &self.nodes[node];
+        let how = match ended {
+            Ended::Unheard => return None,
+            Ended::Itself(status) if status.success() => return None,
+            Ended::Itself(status)
+                if (slot.harmed || slot.doubted) && status.code() == Some(REFUSES_DATA) =>
+            {
+                return None;
+            }
+            Ended::Itself(status) => format!("ended with {status} after SIGTERM, not with code 0"),
+            Ended::Killed => {
+                let seconds = STOP_WITHIN.as_secs();
+                format!("did not end within {seconds} s of SIGTERM and was killed")
+            }
+        };
+        let name = self.spec.node_name(node);
+        let log = self.files.log_end(&name);
+        Some(format!("{name} {how}; its log ends with{log}"))
     }
 
     fn spawn(&mut self, node: NodeIndex, rebuild: bool) -> Result<()> {
@@ -303,6 +326,7 @@ impl Cluster {
         let process = Process::spawn(launch)
             .with_context(|| format!("the node {name} can not be started"))?;
         self.nodes[node].process = Some(process);
+        self.nodes[node].doubted = false;
         Ok(())
     }
 
@@ -322,13 +346,9 @@ impl Cluster {
             return Ok(());
         };
         process.terminate().await;
-        if process.wait_or_kill(STOP_WITHIN).await == Ended::Killed {
-            let name = self.spec.node_name(node);
-            let seconds = STOP_WITHIN.as_secs();
-            self.deaths.push(format!(
-                "{name} did not end within {seconds} s of SIGTERM and was killed"
-            ));
-        }
+        let ended = process.wait_or_kill(STOP_WITHIN).await;
+        let wrong = self.misbehaved(node, ended);
+        self.deaths.extend(wrong);
         Ok(())
     }
 
@@ -368,6 +388,7 @@ impl Cluster {
     fn set_disk(&mut self, node: NodeIndex, disk: nemesis::Disk) -> Result<(), Refused> {
         let own = self.disks.get(node).ok_or_else(no_disk)?;
         own.act_disk(disk);
+        self.nodes[node].doubted |= disk != nemesis::Disk::Healthy;
         Ok(())
     }
 
@@ -464,4 +485,106 @@ fn no_disk() -> Refused {
 
 fn failed(error: anyhow::Error) -> Refused {
     Refused::Failed(format!("{error:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// Longer than a script takes to begin, on any machine.
+    const SOON: Duration = Duration::from_secs(30);
+
+    /// A cluster of which every node is this script of the shell; `ready` is in the log of each when it returns.
+    async fn cluster_of(script: &str) -> (Cluster, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("node");
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let layout = Layout {
+            regions: 3,
+            nodes_per_region: 1,
+        };
+        let spec = Spec {
+            program: Some(program),
+            ..Spec::new(layout)
+        };
+        let cluster = Cluster::start(spec).await.unwrap();
+        let give_up = tokio::time::Instant::now() + SOON;
+        while (0..3).any(|node| !cluster.log_end(node).contains("ready")) {
+            assert!(tokio::time::Instant::now() < give_up, "no script runs");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        (cluster, folder)
+    }
+
+    /// Whether a node's process has ended and was not waited for.
+    fn is_over(cluster: &Cluster, node: NodeIndex) -> bool {
+        let id = cluster.process_id(node).unwrap();
+        let status = fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+        status.contains(") Z ")
+    }
+
+    const ENDS_WITH_3: &str = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.02; done";
+
+    #[tokio::test]
+    async fn a_node_that_ends_with_another_code_than_0_is_told() {
+        let (mut cluster, _folder) = cluster_of(ENDS_WITH_3).await;
+        cluster.act(Action::Stop(0)).await.unwrap();
+        let deaths = cluster.deaths();
+        assert_eq!(deaths.len(), 1, "{deaths:?}");
+        assert!(
+            deaths[0].contains("exit status: 3 after SIGTERM, not with code 0"),
+            "{deaths:?}"
+        );
+        // Of a node whose disk was tampered with it is a documented answer.
+        cluster.nodes[1].harmed = true;
+        let wrong = cluster.stop().await;
+        assert_eq!(
+            wrong.len(),
+            1,
+            "the harmed one may, and the stopped one is gone: {wrong:?}"
+        );
+        assert!(
+            wrong[0].starts_with("ap-northeast-1 ended with exit status: 3"),
+            "{wrong:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_node_that_ends_by_itself_is_told_also_with_code_0_and_at_the_very_end() {
+        let (mut cluster, _folder) = cluster_of("echo ready; sleep 0.3; exit 0").await;
+        let give_up = tokio::time::Instant::now() + SOON;
+        let mut deaths = Vec::new();
+        while deaths.len() < 3 && tokio::time::Instant::now() < give_up {
+            deaths.extend(cluster.deaths());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert!(
+            deaths[2].contains("ended by itself, exit status: 0"),
+            "{deaths:?}"
+        );
+        assert_eq!(cluster.stop().await, Vec::<String>::new(), "told once");
+
+        let (cluster, _folder) = cluster_of("echo ready; exit 101").await;
+        while (0..3).any(|node| !is_over(&cluster, node)) {
+            assert!(tokio::time::Instant::now() < give_up, "they do not end");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let wrong = cluster.stop().await;
+        assert_eq!(wrong.len(), 3, "{wrong:?}");
+        assert!(wrong[0].contains("exit status: 101"), "{wrong:?}");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_does_what_it_is_told_is_none_to_complain_about() {
+        let good = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.02; done";
+        let (mut cluster, _folder) = cluster_of(good).await;
+        cluster.act(Action::Stop(0)).await.unwrap();
+        cluster.act(Action::Kill(1)).await.unwrap();
+        assert_eq!(cluster.deaths(), Vec::<String>::new());
+        assert_eq!(cluster.stop().await, Vec::<String>::new());
+    }
 }

@@ -85,14 +85,12 @@ pub async fn run<T: Target>(
 ) -> anyhow::Result<Outcome> {
     fs::create_dir_all(&options.folder)
         .with_context(|| format!("can not make the folder {}", options.folder.display()))?;
-    let begun = Instant::now();
     let mut deck = Deck::new(options);
-    let mut outcome = Outcome::new(options);
-    let before = outcome.seconds;
-    for _ in &outcome.rounds {
+    let mut course = Course::new(options);
+    for _ in &course.outcome.rounds {
         deck.draw();
     }
-    while begun.elapsed() < options.time {
+    while course.goes_on() {
         let cells = deck.upcoming(ROUNDS_PER_CLUSTER as usize);
         let kinds: Vec<Nemesis> = cells.iter().flat_map(|cell| cell.nemeses.clone()).collect();
         let mut target = start(&kinds).await?;
@@ -101,10 +99,10 @@ pub async fn run<T: Target>(
             target.stop().await;
             anyhow::bail!("the cluster is not ready after {READY_WITHIN:?}: {missing}");
         }
-        for cell in cells {
+        let mut cells = cells.into_iter().peekable();
+        while let Some(cell) = cells.next() {
             deck.draw();
-            let number = outcome.rounds.len() as u32;
-            let round = match round::play(options, number, &cell, &mut target).await {
+            let mut round = match round::play(options, course.number(), &cell, &mut target).await {
                 Ok(round) => round,
                 Err(error) => {
                     target.stop().await;
@@ -112,20 +110,59 @@ pub async fn run<T: Target>(
                 }
             };
             let spent = !round.is_clean() || cell.destroys();
-            told(&round);
-            outcome.add(round);
-            outcome.seconds = before + begun.elapsed().as_secs_f64();
-            outcome.write(&options.folder)?;
-            prune(options, &outcome);
-            if spent || begun.elapsed() >= options.time {
+            if spent || cells.peek().is_none() || !course.goes_on() {
+                course.outcome.probes(target.probes().await);
+                // The last round of a cluster answers for how its processes end.
+                round.ended(target.stop().await);
+                course.took(round, &mut told)?;
                 break;
             }
+            course.took(round, &mut told)?;
         }
-        outcome.probes(target.probes().await);
-        target.stop().await;
     }
-    outcome.write(&options.folder)?;
-    Ok(outcome)
+    course.outcome.write(&options.folder)?;
+    Ok(course.outcome)
+}
+
+/// A run so far.
+struct Course<'a> {
+    options: &'a Options,
+    begun: Instant,
+    /// What earlier runs that it takes up have taken, seconds.
+    before: f64,
+    outcome: Outcome,
+}
+
+impl Course<'_> {
+    fn new(options: &Options) -> Course<'_> {
+        let outcome = Outcome::new(options);
+        Course {
+            options,
+            begun: Instant::now(),
+            before: outcome.seconds,
+            outcome,
+        }
+    }
+
+    /// Whether there is time for another round.
+    fn goes_on(&self) -> bool {
+        self.begun.elapsed() < self.options.time
+    }
+
+    /// The number of the next round.
+    fn number(&self) -> u32 {
+        self.outcome.rounds.len() as u32
+    }
+
+    /// Takes in a round that is over, and writes down what came of the run so far.
+    fn took(&mut self, round: Round, told: &mut impl FnMut(&Round)) -> anyhow::Result<()> {
+        told(&round);
+        self.outcome.add(round);
+        self.outcome.seconds = self.before + self.begun.elapsed().as_secs_f64();
+        self.outcome.write(&self.options.folder)?;
+        prune(self.options, &self.outcome);
+        Ok(())
+    }
 }
 
 /// Removes the verdict and the histories of the run in a folder; nothing else of what is there.

@@ -75,8 +75,9 @@ pub trait Target: Send {
     /// Processes that ended although nobody ended them, since the last question; in words. A clean run has none.
     fn deaths(&mut self) -> Vec<String>;
 
-    /// Ends everything. When it returns no process is left.
-    fn stop(self) -> impl Future<Output = ()> + Send;
+    /// Ends everything. When it returns no process is left. Says which processes did not end as they should, in words;
+    /// those that [`Target::deaths`] did not tell of yet are among them. After a clean run there are none.
+    fn stop(self) -> impl Future<Output = Vec<String>> + Send;
 }
 
 /// One logical client of a target: one operation at a time.

@@ -308,7 +308,7 @@ async fn real_processes_are_loaded_broken_healed_and_judged() {
         "{usage:?}"
     );
     assert_eq!(target.deaths(), Vec::<String>::new());
-    target.stop().await;
+    assert_eq!(target.stop().await, Vec::<String>::new());
     for id in processes {
         assert!(!Path::new(&format!("/proc/{id}")).exists(), "{id} is left");
     }
@@ -389,7 +389,7 @@ async fn processes_stand_still_run_slowly_and_go_on() {
     target.act(Action::Start(1)).await.unwrap();
     target.settle(SETTLED).await.unwrap();
     assert_eq!(target.deaths(), Vec::<String>::new());
-    target.stop().await;
+    assert_eq!(target.stop().await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -426,7 +426,7 @@ async fn a_node_whose_data_is_gone_or_old_or_damaged_comes_back_without_its_vote
             "{finals:?}"
         );
         assert_eq!(target.deaths(), Vec::<String>::new(), "{damage:?}");
-        target.stop().await;
+        assert_eq!(target.stop().await, Vec::<String>::new());
         let records = [scribe.records, finals].concat();
         for (name, verdict) in checker::check_all(&History { records }) {
             assert!(verdict.is_ok(), "{damage:?}: {name}: {verdict:?}");
@@ -463,7 +463,7 @@ async fn a_second_process_on_a_copy_of_the_data_costs_nothing_that_was_acknowled
     assert!(settled.is_ok(), "{settled:?}{log}");
     let keys = ["registers/r", "registers/cloned", "counters/c", "sets/s"].map(str::to_owned);
     let finals = target.finals(&keys, clock).await;
-    target.stop().await;
+    assert_eq!(target.stop().await, Vec::<String>::new());
     let mut records = [scribe.records, finals].concat();
     records.extend(scribes.into_iter().flat_map(|scribe| scribe.records));
     for (name, verdict) in checker::check_all(&History { records }) {
@@ -515,7 +515,7 @@ async fn wall_clocks_jump_and_are_mended_while_the_node_runs() {
     target.heal().await.unwrap();
     target.settle(SETTLED).await.unwrap();
     assert!(!is_disputed(&target, 0).await);
-    target.stop().await;
+    assert_eq!(target.stop().await, Vec::<String>::new());
 }
 
 fn wall_ms() -> f64 {
@@ -585,7 +585,7 @@ async fn wall_clocks_show_what_they_are_told() {
             "{clock:?}: {shown} is not within {low} and {high}"
         );
     }
-    target.stop().await;
+    assert_eq!(target.stop().await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -637,7 +637,7 @@ async fn power_cuts_and_failing_disks_cost_nothing_that_was_acknowledged() {
     let finals = target.finals(&keys, clock).await;
     assert!(target.usage().await.iter().all(|it| it.disk > 0));
     assert_eq!(target.deaths(), Vec::<String>::new());
-    target.stop().await;
+    assert_eq!(target.stop().await, Vec::<String>::new());
     let records = [scribe.records, finals].concat();
     for (name, verdict) in checker::check_all(&History { records }) {
         assert!(verdict.is_ok(), "{name}: {verdict:?}");

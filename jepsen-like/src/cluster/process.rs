@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -28,6 +29,9 @@ const STAND_WITHIN: Duration = Duration::from_secs(5);
 /// Between two looks whether a process stands: nobody tells.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
+/// How long a process may take from its start until it listens to SIGTERM.
+const LISTENS_WITHIN: Duration = Duration::from_secs(10);
+
 /// How to start a process.
 pub(super) struct Launch<'a> {
     /// Runs the program where the node lives.
@@ -45,9 +49,11 @@ pub(super) struct Launch<'a> {
 /// How a process ended that was told to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// In time.
-    Itself,
-    /// By SIGKILL.
+    /// In time, with this status.
+    Itself(ExitStatus),
+    /// In time, by a SIGTERM that came so early that nothing listened to it yet.
+    Unheard,
+    /// By SIGKILL, because it took too long.
     Killed,
 }
 
@@ -58,6 +64,9 @@ pub(super) struct Process {
     id: u32,
     handle: Arc<OwnedFd>,
     throttle: Option<JoinHandle<()>>,
+    started: Instant,
+    /// Whether it was told to end before it listened to that.
+    unheard: bool,
     /// Held open, never written: the node stops when it is closed, however this program ends.
     _lifeline: Option<ChildStdin>,
 }
@@ -104,6 +113,8 @@ impl Process {
             id,
             handle: Arc::new(handle),
             throttle: None,
+            started: Instant::now(),
+            unheard: false,
             _lifeline: lifeline,
         })
     }
@@ -171,6 +182,7 @@ impl Process {
     /// Asks it to end; it runs freely from now on.
     pub(super) async fn terminate(&mut self) {
         self.unthrottle().await;
+        self.unheard = self.started.elapsed() < LISTENS_WITHIN && !listens(self.id);
         signal(&self.handle, Signal::TERM);
         // One that stands still would never get the news.
         signal(&self.handle, Signal::CONT);
@@ -178,8 +190,12 @@ impl Process {
 
     /// Waits until it has ended, and kills it when that takes too long.
     pub(super) async fn wait_or_kill(mut self, within: Duration) -> Ended {
-        if timeout(within, self.child.wait()).await.is_ok() {
-            return Ended::Itself;
+        if let Ok(Ok(status)) = timeout(within, self.child.wait()).await {
+            let by_term = status.signal() == Some(Signal::TERM.as_raw());
+            return match by_term && self.unheard {
+                true => Ended::Unheard,
+                false => Ended::Itself(status),
+            };
         }
         // An error means that it is gone: there is nothing left to do.
         let _ = self.kill().await;
@@ -222,6 +238,15 @@ impl Drop for Process {
     }
 }
 
+/// Whether a process has something of its own to do on SIGTERM; one that is gone has not.
+fn listens(id: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|it| it.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|it| u64::from_str_radix(it.trim(), 16).ok());
+    // Signals are counted from 1.
+    caught.is_some_and(|caught| caught >> (Signal::TERM.as_raw() - 1) & 1 == 1)
+}
+
 /// A process that has ended takes no signal, and needs none.
 fn signal(handle: &OwnedFd, signal: Signal) {
     let _ = pidfd_send_signal(handle, signal);
@@ -231,4 +256,73 @@ fn open_log(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     let opened = options.create(true).append(true).open(path);
     opened.with_context(|| format!("can not write the log {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a script of the shell in the place of a node; returns when it has printed a line.
+    async fn start(script: &str) -> (Process, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh"]);
+        let launch = Launch {
+            command,
+            settings: Path::new("settings"),
+            folder: folder.path(),
+            log: &log,
+            rebuild: false,
+            environment: Vec::new(),
+        };
+        let process = Process::spawn(launch).unwrap();
+        let give_up = Instant::now() + Duration::from_secs(30);
+        while !std::fs::read_to_string(&log).unwrap().contains("ready") {
+            assert!(Instant::now() < give_up, "the script does not run");
+            sleep(LOOK_EVERY).await;
+        }
+        (process, folder)
+    }
+
+    async fn told_to_end(script: &str, within: Duration) -> Ended {
+        let (mut process, _folder) = start(script).await;
+        process.terminate().await;
+        process.wait_or_kill(within).await
+    }
+
+    #[tokio::test]
+    async fn how_a_process_ends_on_a_sigterm_is_told() {
+        let long = Duration::from_secs(30);
+        for code in [0, 3, 101] {
+            let script =
+                format!("trap 'exit {code}' TERM; echo ready; while :; do sleep 0.02; done");
+            match told_to_end(&script, long).await {
+                Ended::Itself(status) => assert_eq!(status.code(), Some(code)),
+                other => panic!("{other:?}"),
+            }
+        }
+        let deaf = "trap '' TERM; echo ready; while :; do sleep 0.02; done";
+        assert_eq!(
+            told_to_end(deaf, Duration::from_millis(200)).await,
+            Ended::Killed
+        );
+        let early = "echo ready; while :; do sleep 0.02; done";
+        assert_eq!(told_to_end(early, long).await, Ended::Unheard);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ended_by_itself_is_not_taken_for_one_that_was_told() {
+        let (mut process, _folder) = start("echo ready; exit 7").await;
+        let give_up = Instant::now() + Duration::from_secs(30);
+        while process.ended().is_none() {
+            assert!(Instant::now() < give_up, "it does not end");
+            sleep(LOOK_EVERY).await;
+        }
+        process.terminate().await;
+        match process.wait_or_kill(STAND_WITHIN).await {
+            Ended::Itself(status) => assert_eq!(status.code(), Some(7)),
+            other => panic!("{other:?}"),
+        }
+    }
 }

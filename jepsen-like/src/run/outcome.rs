@@ -111,6 +111,13 @@ impl Round {
         }
     }
 
+    /// Notes processes that ended although nobody ended them, or otherwise than they should.
+    pub(super) fn ended(&mut self, wrong: Vec<String>) {
+        let found = wrong.into_iter();
+        self.findings
+            .extend(found.map(|what| Finding::new("process_ended", what)));
+    }
+
     /// Whether nothing is wrong.
     #[must_use]
     pub fn is_clean(&self) -> bool {

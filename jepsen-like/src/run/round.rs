@@ -120,9 +120,7 @@ async fn finish<T: Target>(
     for loss in &struck.destroyed {
         forgive::disk_lost(&mut records, &target.node_name(loss.node), loss);
     }
-    for death in target.deaths() {
-        round.findings.push(Finding::new("process_ended", death));
-    }
+    round.ended(target.deaths());
     let run = format!("round-{:04}", round.number);
     for record in &mut records {
         record.run.clone_from(&run);

@@ -25,6 +25,8 @@ struct Flaws {
     hangs: bool,
     /// Replicas never become equal.
     unequal: bool,
+    /// A process has to be killed at the end.
+    stays: bool,
 }
 
 #[derive(Default)]
@@ -267,7 +269,10 @@ impl Target for Fake {
         Vec::new()
     }
 
-    async fn stop(self) {}
+    async fn stop(self) -> Vec<String> {
+        let stays = self.flaws.stays.then(|| "n1 was killed".to_owned());
+        stays.into_iter().collect()
+    }
 }
 
 fn options(folder: &Path) -> Options {
@@ -369,6 +374,18 @@ fn operations_that_never_end_are_found() {
         it.deadline = Duration::from_millis(10);
     });
     assert!(found(&outcome).contains(&"operations_end"));
+}
+
+#[test]
+fn a_process_that_does_not_end_as_told_makes_the_last_round_of_its_cluster_red() {
+    let flaws = Flaws {
+        stays: true,
+        ..Flaws::default()
+    };
+    let (outcome, folder) = play(flaws, |it| it.round = Duration::from_millis(300));
+    assert!(found(&outcome).contains(&"process_ended"));
+    let written = Outcome::read(folder.path()).unwrap().unwrap();
+    assert!(!written.is_clean());
 }
 
 #[test]

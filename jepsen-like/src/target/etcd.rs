@@ -426,7 +426,8 @@ impl Target for EtcdTarget {
         self.members.iter_mut().flat_map(Member::deaths).collect()
     }
 
-    async fn stop(mut self) {
+    async fn stop(mut self) -> Vec<String> {
+        let wrong = self.deaths();
         for member in &mut self.members {
             // One that can not be waited for has ended; nothing of a run depends on its last words.
             let _ = member.kill().await;
@@ -434,6 +435,7 @@ impl Target for EtcdTarget {
         self.wires.stop().await;
         // What can not be removed from the directory for temporary files is the system's to remove.
         let _ = self.folder.close();
+        wrong
     }
 }
 

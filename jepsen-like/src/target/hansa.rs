@@ -270,9 +270,9 @@ impl Target for HansaTarget {
         self.cluster.deaths()
     }
 
-    async fn stop(self) {
+    async fn stop(self) -> Vec<String> {
         // First the clients: nodes wait for open streams when they stop. Those that the run still holds are its own.
         drop((self.seats, self.admins));
-        self.cluster.stop().await;
+        self.cluster.stop().await
     }
 }

@@ -160,7 +160,9 @@ impl Target for RemoteTarget {
         Vec::new()
     }
 
-    async fn stop(self) {}
+    async fn stop(self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 #[cfg(test)]
