@@ -18,6 +18,10 @@ use crate::history::{History, Record};
 use crate::nemesis::Plan;
 use crate::target::{RunClock, Target, Usage};
 
+/// How long reading the final state may take, all keys and nodes together. It takes a second or two; a loaded machine,
+/// or several nodes that do not answer, take longer.
+const FINALS_WITHIN: Duration = Duration::from_secs(60);
+
 /// Plays a round on a cluster that is ready and quiet.
 ///
 /// # Errors
@@ -115,7 +119,9 @@ async fn finish<T: Target>(
     let mut records = desk.take();
     let keys: BTreeSet<String> = records.iter().filter_map(|it| it.key.clone()).collect();
     let keys: Vec<String> = keys.into_iter().collect();
-    records.extend(target.finals(&keys, clock).await);
+    let (finals, finding) = finals(target, &keys, clock, FINALS_WITHIN).await;
+    records.extend(finals);
+    round.findings.extend(finding);
     records.extend(usage(target, clock).await);
     for loss in &struck.destroyed {
         forgive::disk_lost(&mut records, &target.node_name(loss.node), loss);
@@ -135,6 +141,25 @@ async fn finish<T: Target>(
     Ok(round)
 }
 
+/// The final state. What was not read in time is unknown, and unknown is wrong.
+async fn finals<T: Target>(
+    target: &mut T,
+    keys: &[String],
+    clock: RunClock,
+    within: Duration,
+) -> (Vec<Record>, Option<Finding>) {
+    match tokio::time::timeout(within, target.finals(keys, clock)).await {
+        Ok(records) => (records, None),
+        Err(_) => {
+            let what = format!(
+                "undecided, which counts as wrong: the final state of {} keys was not read within {within:?}",
+                keys.len()
+            );
+            (Vec::new(), Some(Finding::new("final_state", what)))
+        }
+    }
+}
+
 async fn usage<T: Target>(target: &mut T, clock: RunClock) -> Vec<Record> {
     let used = target.usage().await;
     let line = |(at, used): (usize, Usage)| {
@@ -147,4 +172,34 @@ async fn usage<T: Target>(target: &mut T, clock: RunClock) -> Vec<Record> {
         event.record(&target.node_name(used.node), clock.now_ns() + at as u64)
     };
     used.into_iter().enumerate().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Fake, Flaws};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_final_state_that_is_not_read_in_time_is_wrong() {
+        let flaws = Flaws {
+            mute: true,
+            ..Flaws::default()
+        };
+        let keys = ["registers/a".to_owned(), "registers/b".to_owned()];
+        let short = Duration::from_millis(20);
+        let mut mute = Fake::with(flaws);
+        let (records, finding) = finals(&mut mute, &keys, RunClock::start(), short).await;
+        assert_eq!(records, []);
+        let finding = finding.unwrap();
+        assert_eq!(finding.property, "final_state");
+        assert!(
+            finding
+                .explanation
+                .contains("of 2 keys was not read within 20ms")
+        );
+        let mut good = Fake::with(Flaws::default());
+        let long = Duration::from_secs(60);
+        let (records, finding) = finals(&mut good, &keys, RunClock::start(), long).await;
+        assert_eq!((records.len(), finding), (9, None));
+    }
 }

@@ -18,15 +18,17 @@ const LAYOUT: Layout = Layout {
 
 /// What is wrong with the target.
 #[derive(Clone, Copy, Debug, Default)]
-struct Flaws {
+pub(super) struct Flaws {
     /// Every so many acknowledged puts one is not kept.
-    loses: Option<u64>,
+    pub(super) loses: Option<u64>,
     /// Operations never end.
-    hangs: bool,
+    pub(super) hangs: bool,
     /// Replicas never become equal.
-    unequal: bool,
+    pub(super) unequal: bool,
+    /// The final state is never told.
+    pub(super) mute: bool,
     /// A process has to be killed at the end.
-    stays: bool,
+    pub(super) stays: bool,
 }
 
 #[derive(Default)]
@@ -39,12 +41,21 @@ struct Data {
 }
 
 #[derive(Clone, Default)]
-struct Fake {
+pub(super) struct Fake {
     flaws: Flaws,
     data: Arc<Mutex<Data>>,
 }
 
-struct FakeClient {
+impl Fake {
+    pub(super) fn with(flaws: Flaws) -> Fake {
+        Fake {
+            flaws,
+            ..Fake::default()
+        }
+    }
+}
+
+pub(super) struct FakeClient {
     fake: Fake,
     process: u64,
     node: NodeIndex,
@@ -225,6 +236,9 @@ impl Target for Fake {
     }
 
     async fn finals(&mut self, keys: &[String], clock: RunClock) -> Vec<Record> {
+        if self.flaws.mute {
+            std::future::pending::<()>().await;
+        }
         let data = self.data.lock().unwrap();
         let mut lines = Vec::new();
         for region in 0..3 {
@@ -302,12 +316,7 @@ fn play(flaws: Flaws, change: impl FnOnce(&mut Options)) -> (Outcome, tempfile::
         .enable_all()
         .build()
         .unwrap();
-    let start = async |_: &[Nemesis]| {
-        Ok(Fake {
-            flaws,
-            ..Fake::default()
-        })
-    };
+    let start = async |_: &[Nemesis]| Ok(Fake::with(flaws));
     let outcome = runtime.block_on(run(&options, start, |_| {})).unwrap();
     (outcome, folder)
 }
