@@ -7,6 +7,7 @@
 //! A round has two phases. First clients act while faults strike: safety. Then everything is healed, and within a bound
 //! every operation has ended, lag is zero and all replicas are equal: liveness.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -68,7 +69,9 @@ pub struct Options {
     pub prefix: String,
     /// Histories of clean rounds that are kept, the newest ones; those of other rounds all are.
     pub keep: usize,
-    /// What an earlier run in this folder, of the same seed, has done: it is taken up there.
+    /// What was asked for on the command line, by option: written into the verdict, and the same when it is taken up.
+    pub asked: BTreeMap<String, String>,
+    /// What an earlier run in this folder, of the same seed and options, has done: it is taken up there.
     pub done: Option<Outcome>,
 }
 
@@ -77,7 +80,7 @@ pub struct Options {
 /// Histories are written as `history-NNNN.jsonl`, the verdict so far as `verdict.json`, as each round ends.
 ///
 /// # Errors
-/// When a cluster can not be started or a file not be written. What a round finds wrong is in the outcome.
+/// When the run to take up had other options, a cluster can not be started or a file not be written. What a round finds wrong is in the outcome.
 pub async fn run<T: Target>(
     options: &Options,
     mut start: impl AsyncFnMut(&[Nemesis]) -> anyhow::Result<T>,
@@ -85,6 +88,9 @@ pub async fn run<T: Target>(
 ) -> anyhow::Result<Outcome> {
     fs::create_dir_all(&options.folder)
         .with_context(|| format!("can not make the folder {}", options.folder.display()))?;
+    if let Some(done) = &options.done {
+        done.is_continued_by(&options.asked)?;
+    }
     let mut deck = Deck::new(options);
     let mut course = Course::new(options);
     for _ in &course.outcome.rounds {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -664,6 +665,7 @@ async fn a_cluster_that_somebody_else_runs_is_tested_without_faults() {
         folder: folder.path().to_owned(),
         prefix: "mine-".to_owned(),
         keep: 1,
+        asked: BTreeMap::new(),
         done: None,
     };
     let start = async |_: &[Nemesis]| RemoteTarget::connect(&url).await;

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are not marked as tests
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ fn options(seed: u64, nemeses: &[Nemesis], round: Duration, folder: &Path) -> Op
         folder: folder.to_owned(),
         prefix: String::new(),
         keep: 100,
+        asked: BTreeMap::new(),
         done: None,
     }
 }

@@ -1,7 +1,7 @@
 //! What came of a run, as it is written down: `verdict.json` beside the histories.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -211,6 +211,9 @@ fn percentiles(took_us: &[u64]) -> (u64, u64) {
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
+    /// What was asked for, by option of the command line, without the time and the folder.
+    #[serde(default)]
+    pub asked: BTreeMap<String, String>,
     /// How long it took, seconds.
     pub seconds: f64,
     /// Its rounds.
@@ -232,11 +235,41 @@ impl Outcome {
         });
         Outcome {
             seed: options.seed,
+            asked: options.asked.clone(),
             seconds: 0.0,
             rounds: Vec::new(),
             probes: BTreeMap::new(),
             not_applicable: lacking.collect(),
         }
+    }
+
+    /// Whether a run that is asked for with these options is this one, taken up again: what was proved in its rounds
+    /// would be claimed for others else.
+    ///
+    /// # Errors
+    /// Names every option that differs, and both values.
+    pub fn is_continued_by(&self, asked: &BTreeMap<String, String>) -> anyhow::Result<()> {
+        let said = |of: &BTreeMap<String, String>, name: &str| match of.get(name) {
+            Some(value) if value.is_empty() => "given".to_owned(),
+            Some(value) => format!("`{value}`"),
+            None => "not given".to_owned(),
+        };
+        let names: BTreeSet<&String> = self.asked.keys().chain(asked.keys()).collect();
+        let differ = names
+            .into_iter()
+            .filter(|it| self.asked.get(*it) != asked.get(*it));
+        let lines = differ.map(|name| {
+            let (before, now) = (said(&self.asked, name), said(asked, name));
+            format!("--{name} was {before} and is {now}")
+        });
+        let lines: Vec<String> = lines.collect();
+        anyhow::ensure!(
+            lines.is_empty(),
+            "--resume takes a run up with the options that it was begun with: {}; give the same ones, or name another \
+             folder with --out",
+            lines.join(", ")
+        );
+        Ok(())
     }
 
     pub(super) fn probes(&mut self, probes: BTreeMap<String, u64>) {

@@ -304,6 +304,7 @@ fn options(folder: &Path) -> Options {
         folder: folder.to_owned(),
         prefix: String::new(),
         keep: 100,
+        asked: BTreeMap::new(),
         done: None,
     }
 }
@@ -455,6 +456,47 @@ fn a_run_is_taken_up_where_it_ended_and_old_histories_go() {
     assert!(second.rounds.len() > rounds);
     assert_eq!(second.rounds[rounds].number as usize, rounds);
     assert!(second.seconds > first.seconds);
+}
+
+#[test]
+fn a_run_is_not_taken_up_with_other_options() {
+    let asked = |levels: &str| {
+        let pairs = [("levels", levels), ("think", "60")];
+        BTreeMap::from(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())))
+    };
+    let short = |it: &mut Options, levels: &str| {
+        it.round = Duration::from_millis(60);
+        it.asked = asked(levels);
+    };
+    let (first, folder) = play(Flaws::default(), |it| short(it, "mixed"));
+    let done = Outcome::read(folder.path()).unwrap();
+    assert_eq!(done.as_ref().unwrap().asked, asked("mixed"));
+    let mut options = options(folder.path());
+    short(&mut options, "strong");
+    options.done = done.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let start = async |_: &[Nemesis]| Ok(Fake::default());
+    let why = runtime.block_on(run(&options, start, |_| {})).unwrap_err();
+    let why = why.to_string();
+    assert!(
+        why.contains("--levels was `mixed` and is `strong`; give"),
+        "{why}"
+    );
+    assert!(!why.contains("think"), "{why}");
+    options.asked.remove("levels");
+    let why = runtime.block_on(run(&options, start, |_| {})).unwrap_err();
+    assert!(
+        why.to_string()
+            .contains("--levels was `mixed` and is not given")
+    );
+    let (second, _other) = play(Flaws::default(), |it| {
+        short(it, "mixed");
+        it.done = done;
+    });
+    assert!(second.rounds.len() > first.rounds.len());
 }
 
 fn histories(folder: &Path) -> usize {
