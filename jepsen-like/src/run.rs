@@ -35,6 +35,9 @@ mod tests;
 pub use cell::{Cell, Deck};
 pub use outcome::{Outcome, Round};
 
+use outcome::Finding;
+use strikes::Struck;
+
 /// Rounds on one cluster before a fresh one takes over.
 const ROUNDS_PER_CLUSTER: u32 = 6;
 /// How long a fresh cluster may take until it is ready.
@@ -80,7 +83,8 @@ pub struct Options {
 /// Histories are written as `history-NNNN.jsonl`, the verdict so far as `verdict.json`, as each round ends.
 ///
 /// # Errors
-/// When the run to take up had other options, a cluster can not be started or a file not be written. What a round finds wrong is in the outcome.
+/// When the run to take up had other options, the first cluster can not be started or a file not be written. A later
+/// cluster that can not be started is a round that is not clean, and the last one. What a round finds wrong is in the outcome.
 pub async fn run<T: Target>(
     options: &Options,
     mut start: impl AsyncFnMut(&[Nemesis]) -> anyhow::Result<T>,
@@ -99,12 +103,16 @@ pub async fn run<T: Target>(
     while course.goes_on() {
         let cells = deck.upcoming(ROUNDS_PER_CLUSTER as usize);
         let kinds: Vec<Nemesis> = cells.iter().flat_map(|cell| cell.nemeses.clone()).collect();
-        let mut target = start(&kinds).await?;
-        let ready = target.settle(READY_WITHIN).await;
-        if let Err(missing) = ready {
-            target.stop().await;
-            anyhow::bail!("the cluster is not ready after {READY_WITHIN:?}: {missing}");
-        }
+        let mut target = match ready(start(&kinds).await).await {
+            Ok(target) => target,
+            // Where not even the first one starts, nothing was tried.
+            Err(error) if course.played == 0 => return Err(error),
+            Err(error) => {
+                // There always is an upcoming one.
+                course.took(course.unplayed(&cells[0], &error), &mut told)?;
+                break;
+            }
+        };
         let mut cells = cells.into_iter().peekable();
         while let Some(cell) = cells.next() {
             deck.draw();
@@ -130,10 +138,26 @@ pub async fn run<T: Target>(
     Ok(course.outcome)
 }
 
+/// A cluster that was started, when it is ready; none of its processes is left when it does not get so.
+async fn ready<T: Target>(started: anyhow::Result<T>) -> anyhow::Result<T> {
+    let mut target = started?;
+    let Err(missing) = target.settle(READY_WITHIN).await else {
+        return Ok(target);
+    };
+    let ends = target.stop().await;
+    let ends = ends
+        .iter()
+        .map(|end| format!("\n{end}"))
+        .collect::<String>();
+    anyhow::bail!("the cluster is not ready after {READY_WITHIN:?}: {missing}{ends}")
+}
+
 /// A run so far.
 struct Course<'a> {
     options: &'a Options,
     begun: Instant,
+    /// Rounds that this run itself has played.
+    played: u32,
     /// What earlier runs that it takes up have taken, seconds.
     before: f64,
     outcome: Outcome,
@@ -145,6 +169,7 @@ impl Course<'_> {
         Course {
             options,
             begun: Instant::now(),
+            played: 0,
             before: outcome.seconds,
             outcome,
         }
@@ -160,9 +185,24 @@ impl Course<'_> {
         self.outcome.rounds.len() as u32
     }
 
+    /// A round whose cluster did not start.
+    fn unplayed(&self, cell: &Cell, error: &anyhow::Error) -> Round {
+        // Its own layout nobody knows: that of the round before, without which there is no such round.
+        let layout = self.outcome.rounds.last().map(|round| round.layout);
+        let layout = layout.unwrap_or(Layout {
+            regions: 1,
+            nodes_per_region: 1,
+        });
+        let mut round = Round::new(self.number(), cell, layout, &Struck::default());
+        let what = format!("the cluster for it can not be started: {error:#}");
+        round.findings.push(Finding::new("cluster_starts", what));
+        round
+    }
+
     /// Takes in a round that is over, and writes down what came of the run so far.
     fn took(&mut self, round: Round, told: &mut impl FnMut(&Round)) -> anyhow::Result<()> {
         told(&round);
+        self.played += 1;
         self.outcome.add(round);
         self.outcome.seconds = self.before + self.begun.elapsed().as_secs_f64();
         self.outcome.write(&self.options.folder)?;

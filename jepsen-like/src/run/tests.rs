@@ -458,6 +458,44 @@ fn a_run_is_taken_up_where_it_ended_and_old_histories_go() {
     assert!(second.seconds > first.seconds);
 }
 
+/// Runs short rounds, each on a cluster of its own, of which only so many start.
+fn only(clusters: usize, folder: &Path) -> anyhow::Result<Outcome> {
+    let mut options = options(folder);
+    options.round = Duration::from_millis(60);
+    options.time = Duration::from_secs(60);
+    options.nemeses = vec![Nemesis::BitFlip];
+    let mut started = 0;
+    let start = async |_: &[Nemesis]| {
+        started += 1;
+        anyhow::ensure!(started <= clusters, "no port is left");
+        Ok(Fake::default())
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(run(&options, start, |_| {}))
+}
+
+#[test]
+fn a_later_cluster_that_does_not_start_is_a_round_that_is_not_clean() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = only(0, folder.path()).unwrap_err();
+    assert_eq!(error.to_string(), "no port is left", "nothing was tried");
+    let outcome = only(2, folder.path()).unwrap();
+    assert_eq!(outcome.rounds.len(), 3);
+    let last = &outcome.rounds[2];
+    assert_eq!(last.findings.len(), 1);
+    assert_eq!(last.findings[0].property, "cluster_starts");
+    assert!(last.findings[0].explanation.contains("no port is left"));
+    assert!(!outcome.is_clean());
+    let written = Outcome::read(folder.path()).unwrap().unwrap();
+    assert_eq!(written.rounds.len(), 3);
+    let histories = crate::report::in_folder(folder.path());
+    let report = crate::report::render(&outcome, "again", &[], &histories);
+    assert!(report.contains("no port is left"));
+}
+
 #[test]
 fn a_run_is_not_taken_up_with_other_options() {
     let asked = |levels: &str| {
