@@ -7,14 +7,14 @@
 //! Every action is total and leaves the same state when it is repeated: killing a dead node, or resuming one that
 //! runs, does nothing. What this machine has no means for is refused by name ([`Refused::NotHere`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use crate::disk::Disk;
-use crate::nemesis::{self, Action, Clock, Data, Layout, NodeIndex, Refused};
+use crate::nemesis::{self, Action, Clock, Data, Effect, Layout, NodeIndex, Refused, Wire};
 use crate::random::Random;
 
 mod clock;
@@ -59,6 +59,12 @@ struct Node {
 }
 
 impl Node {
+    /// Whether there is a process and something else is to be done to it than before.
+    fn differs(&self, paused: bool, share: Option<u8>) -> Effect {
+        let differs = (self.paused, self.share) != (paused, share);
+        Effect::if_changed(self.process.is_some() && differs)
+    }
+
     /// Lets the process run as wanted: standing, throttled, or free.
     async fn apply(&mut self) -> Result<(), Refused> {
         let Some(process) = &mut self.process else {
@@ -79,6 +85,8 @@ pub struct Cluster {
     program: PathBuf,
     ports: Ports,
     network: Network,
+    /// Directions that are not open.
+    wires: BTreeMap<(NodeIndex, NodeIndex), Wire>,
     clocks: Option<Clocks>,
     copies: Copies,
     nodes: Vec<Node>,
@@ -109,6 +117,7 @@ impl Cluster {
             program,
             ports,
             network,
+            wires: BTreeMap::new(),
             clocks: clocks.transpose()?,
             copies: Copies::default(),
             nodes: nodes.take(spec.layout.nodes()).collect(),
@@ -178,18 +187,18 @@ impl Cluster {
         self.files.log_end(&self.spec.node_name(node))
     }
 
-    /// Carries an action out.
+    /// Carries an action out. Returns whether it changed anything.
     ///
     /// # Errors
     /// [`Refused::NotHere`] for what this cluster has no means for, [`Refused::Failed`] for what went wrong.
-    pub async fn act(&mut self, action: Action) -> Result<(), Refused> {
+    pub async fn act(&mut self, action: Action) -> Result<Effect, Refused> {
         if let Some(node) = subject(action).filter(|node| *node >= self.nodes.len()) {
             return Err(Refused::Failed(format!("there is no node {node}")));
         }
         self.look()?;
         match action {
-            Action::Wire(from, to, wire) => self.network.set(from, to, wire),
-            Action::HealWires => self.network.heal(),
+            Action::Wire(from, to, wire) => self.set_wire(from, to, wire),
+            Action::HealWires => self.heal_wires(),
             Action::Kill(node) => self.kill(node).await,
             Action::Stop(node) => self.stop_node(node).await,
             Action::Start(node) => self.start_node(node).await,
@@ -211,7 +220,7 @@ impl Cluster {
     /// # Errors
     /// When a process can not be started or signalled.
     pub async fn heal(&mut self) -> Result<()> {
-        self.network.heal()?;
+        self.heal_wires()?;
         self.look()?;
         for node in 0..self.nodes.len() {
             if self.copies.end(node).await {
@@ -330,83 +339,117 @@ impl Cluster {
         Ok(())
     }
 
-    async fn kill(&mut self, node: NodeIndex) -> Result<(), Refused> {
-        let slot = &mut self.nodes[node];
-        slot.paused = false;
-        if let Some(process) = slot.process.take() {
-            process.kill().await.map_err(failed)?;
-        }
-        Ok(())
+    fn set_wire(&mut self, from: NodeIndex, to: NodeIndex, wire: Wire) -> Result<Effect, Refused> {
+        self.network.set(from, to, wire)?;
+        let before = match wire {
+            Wire::Open => self.wires.remove(&(from, to)),
+            _ => self.wires.insert((from, to), wire),
+        };
+        Ok(Effect::if_changed(before.unwrap_or(Wire::Open) != wire))
     }
 
-    async fn stop_node(&mut self, node: NodeIndex) -> Result<(), Refused> {
+    fn heal_wires(&mut self) -> Result<Effect, Refused> {
+        self.network.heal()?;
+        let healed = std::mem::take(&mut self.wires);
+        Ok(Effect::if_changed(!healed.is_empty()))
+    }
+
+    async fn kill(&mut self, node: NodeIndex) -> Result<Effect, Refused> {
+        let slot = &mut self.nodes[node];
+        slot.paused = false;
+        let Some(process) = slot.process.take() else {
+            return Ok(Effect::Nothing);
+        };
+        process.kill().await.map_err(failed)?;
+        Ok(Effect::Changed)
+    }
+
+    async fn stop_node(&mut self, node: NodeIndex) -> Result<Effect, Refused> {
         let slot = &mut self.nodes[node];
         slot.paused = false;
         let Some(mut process) = slot.process.take() else {
-            return Ok(());
+            return Ok(Effect::Nothing);
         };
         process.terminate().await;
         let ended = process.wait_or_kill(STOP_WITHIN).await;
         let wrong = self.misbehaved(node, ended);
         self.deaths.extend(wrong);
-        Ok(())
+        Ok(Effect::Changed)
     }
 
-    async fn start_node(&mut self, node: NodeIndex) -> Result<(), Refused> {
-        self.nodes[node].paused = false;
-        if self.nodes[node].process.is_none() {
+    async fn start_node(&mut self, node: NodeIndex) -> Result<Effect, Refused> {
+        let goes_on = std::mem::take(&mut self.nodes[node].paused);
+        let starts = self.nodes[node].process.is_none();
+        if starts {
             // Two processes of one node with one start number is what nobody could tell apart, so the operator who
             // starts a node again has ended its copy.
             self.copies.end(node).await;
             self.spawn(node, false).map_err(failed)?;
         }
-        self.nodes[node].apply().await
+        self.nodes[node].apply().await?;
+        Ok(Effect::if_changed(starts || goes_on))
     }
 
     async fn set(
         &mut self,
         node: NodeIndex,
         change: impl FnOnce(&mut Node),
-    ) -> Result<(), Refused> {
+    ) -> Result<Effect, Refused> {
         let slot = &mut self.nodes[node];
+        let (paused, share) = (slot.paused, slot.share);
         change(slot);
         if slot.process.is_none() {
             slot.paused = false;
         }
-        slot.apply().await
+        slot.apply().await?;
+        Ok(slot.differs(paused, share))
     }
 
-    fn set_clock(&mut self, node: NodeIndex, clock: Clock) -> Result<(), Refused> {
+    fn set_clock(&mut self, node: NodeIndex, clock: Clock) -> Result<Effect, Refused> {
         match &mut self.clocks {
-            Some(clocks) => clocks.set(node, clock).map_err(failed),
+            Some(clocks) => {
+                clocks.set(node, clock).map_err(failed)?;
+                Ok(Effect::Changed)
+            }
             None => Err(Refused::NotHere(
                 "clocks of their own: the cluster was started without them".to_owned(),
             )),
         }
     }
 
-    fn set_disk(&mut self, node: NodeIndex, disk: nemesis::Disk) -> Result<(), Refused> {
+    fn set_disk(&mut self, node: NodeIndex, disk: nemesis::Disk) -> Result<Effect, Refused> {
         let own = self.disks.get(node).ok_or_else(no_disk)?;
         own.act_disk(disk);
         self.nodes[node].doubted |= disk != nemesis::Disk::Healthy;
-        Ok(())
+        Ok(Effect::Changed)
     }
 
-    fn change_data(&mut self, node: NodeIndex, change: Data) -> Result<(), Refused> {
+    fn change_data(&mut self, node: NodeIndex, change: Data) -> Result<Effect, Refused> {
         let name = self.spec.node_name(node);
         if self.nodes[node].process.is_some() {
             let why = format!("{name} runs: only the data of a node that does not can be changed");
             return Err(Refused::Failed(why));
         }
-        match self.disks.get(node) {
-            Some(disk) => drop(disk.act_data(change)?),
-            None => self.change_files(&name, change)?,
-        }
+        let changed = match self.disks.get(node) {
+            Some(disk) => {
+                disk.act_data(change)?;
+                let done = disk.counters();
+                match change {
+                    Data::DropUnsynced => done.lost > 0,
+                    Data::Tear => done.torn,
+                    _ => true,
+                }
+            }
+            None => {
+                self.change_files(&name, change)?;
+                true
+            }
+        };
         if change.destroys() {
             self.nodes[node].harmed = true;
             self.nodes[node].rebuilt = false;
         }
-        Ok(())
+        Ok(Effect::if_changed(changed))
     }
 
     /// Changes data that lies in plain files.
@@ -425,7 +468,7 @@ impl Cluster {
 
     /// A second process with the same name, on a copy of the data, beside the first one, for 3 s. The first one is
     /// started again by the next [`Cluster::heal`], or by whoever ends it before.
-    async fn clone_node(&mut self, node: NodeIndex) -> Result<(), Refused> {
+    async fn clone_node(&mut self, node: NodeIndex) -> Result<Effect, Refused> {
         let name = self.spec.node_name(node);
         let was_paused = self.nodes[node].paused;
         // The copy of a node that goes on writing would be torn, and not what a copied disk image is.
@@ -444,7 +487,7 @@ impl Cluster {
         let process = Process::spawn(launch).map_err(failed)?;
         self.copies.watch(node, process, copy);
         self.nodes[node].harmed = true;
-        Ok(())
+        Ok(Effect::Changed)
     }
 }
 
@@ -586,5 +629,37 @@ mod tests {
         cluster.act(Action::Kill(1)).await.unwrap();
         assert_eq!(cluster.deaths(), Vec::<String>::new());
         assert_eq!(cluster.stop().await, Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn what_was_so_already_or_has_nobody_to_suffer_it_has_no_effect() {
+        let good = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.02; done";
+        let (mut cluster, _folder) = cluster_of(good).await;
+        let cut = Action::Wire(0, 1, Wire::Blackhole);
+        let twice = [
+            cut,
+            Action::HealWires,
+            Action::Pause(0),
+            Action::Resume(0),
+            Action::Processor(0, 5),
+            Action::Processor(0, 100),
+            Action::Pause(0),
+            Action::Start(0),
+            Action::Kill(0),
+            Action::Start(0),
+            Action::Stop(1),
+        ];
+        for action in twice {
+            let effects = [cluster.act(action).await, cluster.act(action).await];
+            assert_eq!(
+                effects,
+                [Ok(Effect::Changed), Ok(Effect::Nothing)],
+                "{action}"
+            );
+        }
+        for action in [Action::Kill(1), Action::Pause(1), Action::Processor(1, 5)] {
+            assert_eq!(cluster.act(action).await, Ok(Effect::Nothing), "{action}");
+        }
+        cluster.stop().await;
     }
 }

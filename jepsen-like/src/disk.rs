@@ -92,6 +92,8 @@ pub struct Counters {
     pub syncs: u64,
     /// Bytes that the last power cut took away, in whole pages.
     pub lost: u64,
+    /// Whether the last power cut tore a write.
+    pub torn: bool,
 }
 
 /// A mounted disk, for processes of this user only. Unmounted when dropped; when this process is killed the mount stays,

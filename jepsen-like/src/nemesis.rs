@@ -296,6 +296,27 @@ pub enum Action {
     Clone(NodeIndex),
 }
 
+/// What an action did that was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Something is otherwise than before.
+    Changed,
+    /// Nothing: all was so already, or there was nothing to do it to.
+    Nothing,
+}
+
+impl Effect {
+    /// [`Effect::Changed`] if so.
+    #[must_use]
+    pub fn if_changed(changed: bool) -> Effect {
+        if changed {
+            Effect::Changed
+        } else {
+            Effect::Nothing
+        }
+    }
+}
+
 /// Why an engine did not carry an action out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::history::Record;
-use crate::nemesis::{Action, Layout, NodeIndex, Refused};
+use crate::nemesis::{Action, Effect, Layout, NodeIndex, Refused};
 use crate::workload::Intent;
 
 pub mod etcd;
@@ -38,11 +38,12 @@ pub trait Target: Send {
     /// When it can not be made; a node that does not run is no reason.
     fn client(&self, process: u64, node: NodeIndex) -> anyhow::Result<Self::Client>;
 
-    /// Carries an action out. Returns when it is in force; a node that was started need not be ready.
+    /// Carries an action out. Returns when it is in force, and whether it changed anything; a node that was started
+    /// need not be ready.
     ///
     /// # Errors
     /// [`Refused`].
-    fn act(&mut self, action: Action) -> impl Future<Output = Result<(), Refused>> + Send;
+    fn act(&mut self, action: Action) -> impl Future<Output = Result<Effect, Refused>> + Send;
 
     /// Ends all faults and starts every node that does not run. Returns without waiting for readiness.
     ///

@@ -148,6 +148,7 @@ fn round(number: u32, nemeses: &[Nemesis]) -> Round {
         },
         layout: LAYOUT,
         strikes: strikes.map(|it| (*it, 3)).collect(),
+        vain: BTreeMap::new(),
         not_here: BTreeMap::new(),
         settled_ms: Some(400 + u64::from(number) * 77 % 900),
         figures: Vec::new(),

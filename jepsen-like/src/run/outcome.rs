@@ -76,8 +76,12 @@ pub struct Round {
     pub cell: Cell,
     /// Regions and nodes of each.
     pub layout: Layout,
-    /// How often each kind of fault began.
+    /// How often each kind of fault struck and did what it is about.
     pub strikes: BTreeMap<Nemesis, u64>,
+    /// How often each kind of fault was brought about and did nothing: a process was dead already, a power cut found
+    /// nothing unsynced.
+    #[serde(default)]
+    pub vain: BTreeMap<Nemesis, u64>,
     /// Kinds of fault that this machine or engine can not do, and what would be needed.
     pub not_here: BTreeMap<Nemesis, String>,
     /// Time from healing until everything was quiet and equal; `None` when it never was.
@@ -100,6 +104,7 @@ impl Round {
             cell: cell.clone(),
             layout,
             strikes: struck.strikes.clone(),
+            vain: struck.vain.clone(),
             not_here: struck.not_here.clone(),
             settled_ms: None,
             figures: Vec::new(),

@@ -7,14 +7,18 @@ use super::forgive::Loss;
 use super::load::Desk;
 use super::shipping::Shipping;
 use crate::history::Record;
-use crate::nemesis::{Action, Layout, Nemesis, NodeIndex, Plan, Planned, Refused, Situation};
+use crate::nemesis::{
+    Action, Effect, Layout, Nemesis, NodeIndex, Plan, Planned, Refused, Situation,
+};
 use crate::target::{RunClock, Target};
 
 /// What came of a plan.
 #[derive(Debug, Default)]
 pub(super) struct Struck {
-    /// How often each kind of fault began.
+    /// How often each kind of fault struck and did what it is about.
     pub(super) strikes: BTreeMap<Nemesis, u64>,
+    /// How often each kind of fault was brought about and did nothing: what it was about was so already, or not there.
+    pub(super) vain: BTreeMap<Nemesis, u64>,
     /// Kinds of which something could not be done here, and what would be needed.
     pub(super) not_here: BTreeMap<Nemesis, String>,
     /// What failed: the harness is broken.
@@ -33,6 +37,53 @@ impl Struck {
     }
 }
 
+/// What became of the strikes that are under way, by kind.
+#[derive(Debug, Default)]
+struct Tally(BTreeMap<Nemesis, Strike>);
+
+/// One strike so far.
+#[derive(Debug, Default)]
+struct Strike {
+    /// Whether any of its actions changed something.
+    changed: bool,
+    /// Whether there was nothing of the data that it is about: a power cut that took nothing away is a kill.
+    missed: bool,
+}
+
+impl Tally {
+    fn note(&mut self, struck: &mut Struck, planned: &Planned, effect: Effect) {
+        if planned.begins {
+            self.close(struck, planned.of);
+            self.0.insert(planned.of, Strike::default());
+        }
+        // What ends a fault is not the fault. Of one that was broken off nothing is known.
+        let strike = self.0.get_mut(&planned.of);
+        if let Some(strike) = strike.filter(|_| !planned.action.heals()) {
+            let nothing = effect == Effect::Nothing;
+            strike.changed |= !nothing;
+            strike.missed |= nothing && matches!(planned.action, Action::Data(..));
+        }
+    }
+
+    fn close(&mut self, struck: &mut Struck, kind: Nemesis) {
+        if let Some(strike) = self.0.remove(&kind) {
+            let counts = match strike.changed && !strike.missed {
+                true => &mut struck.strikes,
+                false => &mut struck.vain,
+            };
+            *counts.entry(kind).or_default() += 1;
+        }
+    }
+
+    /// Counts those that are still under way, too.
+    fn close_all(mut self, struck: &mut Struck) {
+        let kinds: Vec<Nemesis> = self.0.keys().copied().collect();
+        for kind in kinds {
+            self.close(struck, kind);
+        }
+    }
+}
+
 /// Carries a plan out; returns when its last action is done or the load is over.
 pub(super) async fn carry_out<T: Target>(
     plan: &Plan,
@@ -44,7 +95,7 @@ pub(super) async fn carry_out<T: Target>(
     let names = names(target, layout);
     let mut situation = Situation::new(layout);
     let mut shipping = Shipping::new(layout);
-    let mut struck = Struck::default();
+    let (mut struck, mut tally) = (Struck::default(), Tally::default());
     if !target.brings_faults() {
         // What is cut there is not known here: nothing is said of it.
         for planned in plan.planned() {
@@ -78,14 +129,17 @@ pub(super) async fn carry_out<T: Target>(
         let began_ns = clock.now_ns();
         let done = target.act(planned.action).await;
         match done {
-            Ok(()) => {
+            Ok(effect) => {
                 situation = after;
+                tally.note(&mut struck, planned, effect);
                 let now_ns = clock.now_ns();
                 shipping.apply(&planned.action, began_ns, now_ns);
                 note(&mut struck, planned, &shipping, now_ns);
             }
             Err(Refused::NotHere(why)) => {
+                tally.0.remove(&planned.of);
                 struck.strikes.remove(&planned.of);
+                struck.vain.remove(&planned.of);
                 struck.not_here.entry(planned.of).or_insert(why);
             }
             Err(Refused::Failed(why)) => struck.failed.push(format!("{}: {why}", planned.action)),
@@ -94,6 +148,7 @@ pub(super) async fn carry_out<T: Target>(
             desk.record(line(Some(planned), false, &situation, &names, clock));
         }
     }
+    tally.close_all(&mut struck);
     struck
 }
 
@@ -106,9 +161,6 @@ pub(super) fn healed<T: Target>(target: &T, clock: RunClock) -> Option<Record> {
 }
 
 fn note(struck: &mut Struck, planned: &Planned, shipping: &Shipping, now_ns: u64) {
-    if planned.begins && !struck.not_here.contains_key(&planned.of) {
-        *struck.strikes.entry(planned.of).or_default() += 1;
-    }
     match planned.action {
         Action::Data(node, data) if data.destroys() => {
             struck.destroyed.push(Loss {
@@ -139,4 +191,50 @@ fn line(
 ) -> Record {
     let now = clock.now_ns();
     situation.event(names, planned, ended).record(now, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nemesis::Data;
+
+    /// Notes actions, each with its effect; the first begins the strike.
+    fn struck(kind: Nemesis, actions: &[(Action, Effect)]) -> (u64, u64) {
+        let (mut struck, mut tally) = (Struck::default(), Tally::default());
+        for (at, (action, effect)) in actions.iter().enumerate() {
+            let planned = Planned {
+                at: Duration::ZERO,
+                action: *action,
+                of: kind,
+                begins: at == 0,
+            };
+            tally.note(&mut struck, &planned, *effect);
+        }
+        tally.close_all(&mut struck);
+        let count = |of: &BTreeMap<Nemesis, u64>| of.values().sum();
+        (count(&struck.strikes), count(&struck.vain))
+    }
+
+    #[test]
+    fn a_strike_that_did_nothing_is_counted_apart() {
+        use Effect::{Changed, Nothing};
+        let (kill, start) = (Action::Kill(0), Action::Start(0));
+        assert_eq!(
+            struck(Nemesis::Kill, &[(kill, Changed), (start, Changed)]),
+            (1, 0)
+        );
+        assert_eq!(
+            struck(Nemesis::Kill, &[(kill, Nothing), (start, Changed)]),
+            (0, 1)
+        );
+        let drop = Action::Data(0, Data::DropUnsynced);
+        let cut = |lost| [(kill, Changed), (drop, lost), (start, Changed)];
+        assert_eq!(struck(Nemesis::PowerCut, &cut(Changed)), (1, 0));
+        assert_eq!(
+            struck(Nemesis::PowerCut, &cut(Nothing)),
+            (0, 1),
+            "a kill and no more"
+        );
+        assert_eq!(struck(Nemesis::Calm, &[]), (0, 0));
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::history::{self, CONDITION_FAILED, Datum, Expect, Level, Op, Record, Status};
-use crate::nemesis::{Action, NodeIndex, Refused};
+use crate::nemesis::{Action, Effect, NodeIndex, Refused};
 use crate::target::{RunClock, TargetClient, Usage};
 use crate::workload::{COUNTERS, Intent, SETS, Tie, split_key};
 
@@ -220,10 +220,11 @@ impl Target for Fake {
         })
     }
 
-    async fn act(&mut self, action: Action) -> Result<(), Refused> {
+    async fn act(&mut self, action: Action) -> Result<Effect, Refused> {
         match action {
             Action::Clock(..) => Err(Refused::NotHere("a clock of its own".to_owned())),
-            _ => Ok(()),
+            Action::Pause(_) => Ok(Effect::Nothing),
+            _ => Ok(Effect::Changed),
         }
     }
 
@@ -414,6 +415,26 @@ fn what_can_not_be_done_here_is_named() {
 }
 
 #[test]
+fn faults_that_did_nothing_are_shown_apart() {
+    let (outcome, folder) = play(Flaws::default(), |it| {
+        it.nemeses = vec![Nemesis::Pause];
+        it.round = Duration::from_secs(3);
+    });
+    let round = &outcome.rounds[0];
+    assert!(round.strikes.is_empty(), "{:?}", round.strikes);
+    let vain = round.vain[&Nemesis::Pause];
+    assert!(progress::line(round).contains(&format!("{vain} more did nothing: pause")));
+    let closing = progress::closing(&outcome);
+    assert!(
+        closing.contains(&format!("0 faults, {vain} more that did nothing")),
+        "{closing}"
+    );
+    let histories = crate::report::in_folder(folder.path());
+    let report = crate::report::render(&outcome, "again", &[], &histories);
+    assert!(report.contains("without effect"));
+}
+
+#[test]
 fn every_workload_level_and_fault_comes_up_before_any_comes_again() {
     use clap::ValueEnum;
     let folder = tempfile::tempdir().unwrap();
@@ -440,7 +461,7 @@ fn every_workload_level_and_fault_comes_up_before_any_comes_again() {
 fn a_run_is_taken_up_where_it_ended_and_old_histories_go() {
     let many = |it: &mut Options| {
         it.round = Duration::from_millis(60);
-        it.time = Duration::from_millis(400);
+        it.time = Duration::from_secs(2);
         it.nemeses = vec![Nemesis::Calm];
         it.keep = 2;
     };

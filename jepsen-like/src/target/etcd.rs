@@ -18,7 +18,9 @@ use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::history::Record;
-use crate::nemesis::{Action, Clock, Data, Disk, Layout, Nemesis, NodeIndex, Refused, Wire};
+use crate::nemesis::{
+    Action, Clock, Data, Disk, Effect, Layout, Nemesis, NodeIndex, Refused, Wire,
+};
 use crate::target::{RunClock, Target, Usage};
 use crate::workload::{Levels, Workload};
 
@@ -347,25 +349,34 @@ impl Target for EtcdTarget {
         Ok(EtcdClient::new(process, node, apis, self.reads))
     }
 
-    async fn act(&mut self, action: Action) -> Result<(), Refused> {
+    async fn act(&mut self, action: Action) -> Result<Effect, Refused> {
         match action {
-            Action::Wire(from, to, wire) => self.wires.set(from, to, wire),
-            Action::HealWires => {
-                self.wires.heal();
-                Ok(())
+            Action::Wire(from, to, wire) => return self.wires.set(from, to, wire),
+            Action::HealWires => return Ok(Effect::if_changed(self.wires.heal())),
+            Action::Start(node) => self.restart(node).await?,
+            Action::Kill(node) | Action::Stop(node) | Action::Pause(node) => {
+                let member = self.member(node)?;
+                if !member.runs() {
+                    return Ok(Effect::Nothing);
+                }
+                let done = match action {
+                    Action::Kill(_) => member.kill().await,
+                    Action::Stop(_) => member.stop().await,
+                    _ => member.pause().await,
+                };
+                done.map_err(|it| failed(&it))?;
             }
-            Action::Kill(node) => self.member(node)?.kill().await.map_err(|it| failed(&it)),
-            Action::Stop(node) => self.member(node)?.stop().await.map_err(|it| failed(&it)),
-            Action::Start(node) => self.restart(node).await,
-            Action::Data(node, Data::Wipe) => self.member(node)?.wipe().map_err(|it| failed(&it)),
-            Action::Pause(node) => self.member(node)?.pause().await.map_err(|it| failed(&it)),
-            Action::Resume(node) => self.member(node)?.resume().map_err(|it| failed(&it)),
+            Action::Data(node, Data::Wipe) => {
+                self.member(node)?.wipe().map_err(|it| failed(&it))?;
+            }
+            Action::Resume(node) => self.member(node)?.resume().map_err(|it| failed(&it))?,
             Action::Processor(..)
             | Action::Clock(..)
             | Action::Disk(..)
             | Action::Data(..)
-            | Action::Clone(_) => Err(not_here(&action)),
+            | Action::Clone(_) => return Err(not_here(&action)),
         }
+        Ok(Effect::Changed)
     }
 
     async fn heal(&mut self) -> anyhow::Result<()> {

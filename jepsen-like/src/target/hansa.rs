@@ -11,7 +11,7 @@ use hansa_client::Client;
 use super::{RunClock, Target, Usage};
 use crate::cluster::{Cluster, Spec};
 use crate::history::Record;
-use crate::nemesis::{Action, Layout, NodeIndex, Refused};
+use crate::nemesis::{Action, Effect, Layout, NodeIndex, Refused};
 
 mod ask;
 mod client;
@@ -210,7 +210,7 @@ impl Target for HansaTarget {
         Ok(HansaClient::new(process, self.seats.clone(), node))
     }
 
-    async fn act(&mut self, action: Action) -> Result<(), Refused> {
+    async fn act(&mut self, action: Action) -> Result<Effect, Refused> {
         if let Action::Kill(node) | Action::Stop(node) = action {
             self.note(node).await;
         }

@@ -6,7 +6,7 @@
 //! so what does not go through the door goes nowhere. Go asks a proxy for a tunnel only where the other end speaks TLS;
 //! that is why peers do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-use crate::nemesis::{NodeIndex, Refused, Wire};
+use crate::nemesis::{Effect, NodeIndex, Refused, Wire};
 
 /// Longest request for a tunnel that a door reads, bytes. Go's has about 100.
 const REQUEST_MAX: usize = 4096;
@@ -43,8 +43,8 @@ pub(super) struct Wires {
     doors: Vec<Door>,
     /// The way from one to another without faults takes this long.
     one_way: BTreeMap<(NodeIndex, NodeIndex), Duration>,
-    /// Ways that are not open.
-    faulty: BTreeSet<(NodeIndex, NodeIndex)>,
+    /// Ways that are not open, and what they are.
+    faulty: BTreeMap<(NodeIndex, NodeIndex), Wire>,
 }
 
 impl Wires {
@@ -76,7 +76,7 @@ impl Wires {
             links,
             doors,
             one_way,
-            faulty: BTreeSet::new(),
+            faulty: BTreeMap::new(),
         })
     }
 
@@ -85,7 +85,7 @@ impl Wires {
         self.doors[member].address
     }
 
-    /// What one direction between two members does from now on.
+    /// What one direction between two members does from now on; whether it did something else before.
     ///
     /// # Errors
     /// [`Refused`]: of what links of bytes can not do, or of a pair that does not exist.
@@ -94,25 +94,28 @@ impl Wires {
         from: NodeIndex,
         to: NodeIndex,
         wire: Wire,
-    ) -> Result<(), Refused> {
+    ) -> Result<Effect, Refused> {
         let Some(&delay) = self.one_way.get(&(from, to)) else {
             let why = format!("there is no way from member {from} to member {to}");
             return Err(Refused::Failed(why));
         };
         self.carry(from, to, settings(delay, wire)?);
-        match wire {
+        let before = match wire {
             Wire::Open => self.faulty.remove(&(from, to)),
-            _ => self.faulty.insert((from, to)),
+            _ => self.faulty.insert((from, to), wire),
         };
-        Ok(())
+        Ok(Effect::if_changed(before.unwrap_or(Wire::Open) != wire))
     }
 
-    /// All directions are as without faults.
-    pub(super) fn heal(&mut self) {
-        for (from, to) in std::mem::take(&mut self.faulty) {
+    /// All directions are as without faults. Whether any was not.
+    pub(super) fn heal(&mut self) -> bool {
+        let faulty = std::mem::take(&mut self.faulty);
+        let any = !faulty.is_empty();
+        for (from, to) in faulty.into_keys() {
             let delay = self.one_way.get(&(from, to)).copied().unwrap_or_default();
             self.carry(from, to, DirectionSettings::delayed(delay));
         }
+        any
     }
 
     /// Whether any direction is not as without faults.
@@ -360,7 +363,8 @@ mod tests {
         assert!(through(wires.door(0), 1).await.ends_with(b"\r\n\r\none"));
         assert!(through(wires.door(1), 0).await.ends_with(b"\r\n\r\nzero"));
         assert_eq!(through(wires.door(0), 0).await, NO_TUNNEL);
-        wires.set(0, 1, Wire::Reset).unwrap();
+        assert_eq!(wires.set(0, 1, Wire::Reset), Ok(Effect::Changed));
+        assert_eq!(wires.set(0, 1, Wire::Reset), Ok(Effect::Nothing));
         assert!(!through(wires.door(0), 1).await.ends_with(b"one"));
         assert!(wires.are_faulty());
         wires.heal();

@@ -12,7 +12,7 @@ use hansa_client::admin::{NodeInfo, TopologyReply};
 use super::state::{Admins, Expected};
 use super::{CONNECT_WITHIN, HansaClient, Patience, Seat, finals, seat};
 use crate::history::Record;
-use crate::nemesis::{Action, Layout, NodeIndex, Refused};
+use crate::nemesis::{Action, Effect, Layout, NodeIndex, Refused};
 use crate::target::{RunClock, Target, Usage};
 use crate::workload::{COUNTERS, REGISTERS, SETS};
 
@@ -113,7 +113,7 @@ impl Target for RemoteTarget {
         Ok(HansaClient::new(process, self.seats.clone(), node))
     }
 
-    async fn act(&mut self, _: Action) -> Result<(), Refused> {
+    async fn act(&mut self, _: Action) -> Result<Effect, Refused> {
         let why = "the harness did not start this cluster: bring faults about yourself";
         Err(Refused::NotHere(why.to_owned()))
     }
