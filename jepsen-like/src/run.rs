@@ -23,6 +23,7 @@ use crate::workload::{Levels, Workload};
 mod afterwards;
 mod cell;
 mod forgive;
+mod gauge;
 mod load;
 pub mod outcome;
 pub mod progress;

@@ -11,12 +11,11 @@ use tokio::task::JoinSet;
 use super::load::{self, Desk};
 use super::outcome::{Finding, Round};
 use super::strikes::{self, Struck};
-use super::{Cell, Options, afterwards, forgive, random_of};
+use super::{Cell, Options, afterwards, forgive, gauge, random_of};
 use crate::checker;
-use crate::history::events::UsageEvent;
 use crate::history::{History, Record};
 use crate::nemesis::Plan;
-use crate::target::{RunClock, Target, Usage};
+use crate::target::{RunClock, Target};
 
 /// How long reading the final state may take, all keys and nodes together. It takes a second or two; a loaded machine,
 /// or several nodes that do not answer, take longer.
@@ -41,8 +40,6 @@ pub(super) async fn play<T: Target>(
     let desk = Arc::new(Desk::new(options, recipe, (layout, clock), &prefix));
     let clients = load::start(target, &desk, options.clients_per_node, &mut random)?;
     let struck = strikes::carry_out(&plan, target, &desk, (clock, options.round)).await;
-    let left = options.round.saturating_sub(clock.elapsed());
-    tokio::time::sleep(left).await;
     let mut round = Round::new(number, cell, layout, &struck);
     let (findings, settled) = heal_and_settle(options, target, clients, &desk, clock).await;
     round.findings.extend(findings);
@@ -122,7 +119,7 @@ async fn finish<T: Target>(
     let (finals, finding) = finals(target, &keys, clock, FINALS_WITHIN).await;
     records.extend(finals);
     round.findings.extend(finding);
-    records.extend(usage(target, clock).await);
+    records.extend(gauge::measure(target, clock).await);
     for loss in &struck.destroyed {
         forgive::disk_lost(&mut records, &target.node_name(loss.node), loss);
     }
@@ -158,20 +155,6 @@ async fn finals<T: Target>(
             (Vec::new(), Some(Finding::new("final_state", what)))
         }
     }
-}
-
-async fn usage<T: Target>(target: &mut T, clock: RunClock) -> Vec<Record> {
-    let used = target.usage().await;
-    let line = |(at, used): (usize, Usage)| {
-        let event = UsageEvent {
-            memory: used.memory,
-            disk: used.disk,
-            files: used.files,
-        };
-        // One process records them all, one after the other.
-        event.record(&target.node_name(used.node), clock.now_ns() + at as u64)
-    };
-    used.into_iter().enumerate().map(line).collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::forgive::Loss;
+use super::gauge::Gauge;
 use super::load::Desk;
 use super::shipping::Shipping;
 use crate::history::Record;
@@ -84,12 +85,25 @@ impl Tally {
     }
 }
 
-/// Carries a plan out; returns when its last action is done or the load is over.
+/// Carries a plan out and measures what nodes use all along; returns when the load is over.
 pub(super) async fn carry_out<T: Target>(
     plan: &Plan,
     target: &mut T,
     desk: &Desk,
     (clock, until): (RunClock, Duration),
+) -> Struck {
+    let mut gauge = Gauge::new(until);
+    let struck = strike(plan, target, desk, (clock, until), &mut gauge).await;
+    gauge.wait(target, desk, clock, until).await;
+    struck
+}
+
+async fn strike<T: Target>(
+    plan: &Plan,
+    target: &mut T,
+    desk: &Desk,
+    (clock, until): (RunClock, Duration),
+    gauge: &mut Gauge,
 ) -> Struck {
     let layout = target.layout();
     let names = names(target, layout);
@@ -111,7 +125,7 @@ pub(super) async fn carry_out<T: Target>(
         struck.not_here.insert(kind, why.to_owned());
     }
     for planned in plan.planned() {
-        tokio::time::sleep(planned.at.saturating_sub(clock.elapsed())).await;
+        gauge.wait(target, desk, clock, planned.at).await;
         if clock.elapsed() >= until {
             break;
         }

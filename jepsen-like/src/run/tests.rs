@@ -25,6 +25,8 @@ pub(super) struct Flaws {
     pub(super) hangs: bool,
     /// Replicas never become equal.
     pub(super) unequal: bool,
+    /// Memory that is used while operations are done, and not at the end, bytes.
+    pub(super) peak: u64,
     /// The final state is never told.
     pub(super) mute: bool,
     /// A process has to be killed at the end.
@@ -33,6 +35,8 @@ pub(super) struct Flaws {
 
 #[derive(Default)]
 struct Data {
+    /// Whether an operation was asked for since the last look.
+    asked: bool,
     version: u64,
     puts: u64,
     registers: BTreeMap<String, (u64, Option<String>)>,
@@ -103,6 +107,7 @@ impl Data {
 
     fn perform(&mut self, intent: &Intent, flaws: Flaws, record: &mut Record) {
         let key = intent.key.as_str();
+        self.asked = true;
         record.status = Status::Ok;
         match (intent.op, &intent.value) {
             (Op::Get | Op::Read | Op::Members, _) => self.read(key, record),
@@ -233,6 +238,7 @@ impl Target for Fake {
     }
 
     async fn settle(&mut self, _: Duration) -> Result<Duration, String> {
+        self.data.lock().unwrap().asked = false;
         Ok(Duration::from_millis(3))
     }
 
@@ -270,7 +276,10 @@ impl Target for Fake {
     }
 
     async fn usage(&mut self) -> Vec<Usage> {
-        let (memory, disk, files) = (1 << 20, 1 << 20, 10);
+        let busy = self.data.lock().unwrap().asked;
+        self.data.lock().unwrap().asked = false;
+        let memory = if busy { self.flaws.peak } else { 1 << 20 };
+        let (disk, files) = (1 << 20, 10);
         let node = 0;
         vec![Usage {
             node,
@@ -412,6 +421,28 @@ fn what_can_not_be_done_here_is_named() {
     let closing = progress::closing(&outcome);
     assert!(closing.contains("not done here: clock-jump: a clock of its own"));
     assert!(closing.contains("n/a (issue 7): upgrade"), "{closing}");
+}
+
+#[test]
+fn a_peak_within_a_round_is_found_and_not_only_what_is_left_at_its_end() {
+    let flaws = Flaws {
+        peak: 600 << 20,
+        ..Flaws::default()
+    };
+    let short = |it: &mut Options| {
+        it.nemeses = vec![Nemesis::Calm];
+        it.round = Duration::from_millis(2_500);
+    };
+    let (outcome, folder) = play(flaws, short);
+    assert_eq!(found(&outcome), ["resources"]);
+    let file = fs::File::open(folder.path().join(outcome.rounds[0].history_name())).unwrap();
+    let history = history::History::read(std::io::BufReader::new(file)).unwrap();
+    let usage = history.records.iter().filter(|it| it.op == Op::Usage);
+    let count = usage.count();
+    assert!(
+        (2..=4).contains(&count),
+        "each second, and at the end: {count}"
+    );
 }
 
 #[test]
