@@ -26,6 +26,7 @@ mod forgive;
 mod gauge;
 mod load;
 pub mod outcome;
+mod pace;
 pub mod progress;
 mod round;
 mod shipping;
@@ -37,6 +38,7 @@ pub use cell::{Cell, Deck};
 pub use outcome::{Outcome, Round};
 
 use outcome::Finding;
+use pace::Pace;
 use strikes::Struck;
 
 /// Rounds on one cluster before a fresh one takes over.
@@ -57,8 +59,10 @@ pub struct Options {
     pub nemeses: Vec<Nemesis>,
     /// The whole run; a round that has begun is finished.
     pub time: Duration,
-    /// The load of one round.
+    /// The load of one round, at most.
     pub round: Duration,
+    /// Rounds that are wanted within the time: loads are made shorter for it, to a quarter at most. 0 for any number.
+    pub rounds: u32,
     /// Clients that ask each node at the beginning of a round.
     pub clients_per_node: usize,
     /// Longest pause of a client between two operations.
@@ -117,13 +121,16 @@ pub async fn run<T: Target>(
         let mut cells = cells.into_iter().peekable();
         while let Some(cell) = cells.next() {
             deck.draw();
-            let mut round = match round::play(options, course.number(), &cell, &mut target).await {
+            let load = course.pace.load(course.begun.elapsed());
+            let number = course.number();
+            let mut round = match round::play(options, number, (&cell, load), &mut target).await {
                 Ok(round) => round,
                 Err(error) => {
                     target.stop().await;
                     return Err(error);
                 }
             };
+            course.pace.played(load);
             let spent = !round.is_clean() || cell.destroys();
             if spent || cells.peek().is_none() || !course.goes_on() {
                 course.outcome.probes(target.probes().await);
@@ -157,6 +164,7 @@ async fn ready<T: Target>(started: anyhow::Result<T>) -> anyhow::Result<T> {
 struct Course<'a> {
     options: &'a Options,
     begun: Instant,
+    pace: Pace,
     /// Rounds that this run itself has played.
     played: u32,
     /// What earlier runs that it takes up have taken, seconds.
@@ -170,6 +178,7 @@ impl Course<'_> {
         Course {
             options,
             begun: Instant::now(),
+            pace: Pace::new(options),
             played: 0,
             before: outcome.seconds,
             outcome,

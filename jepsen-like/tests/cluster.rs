@@ -658,6 +658,7 @@ async fn a_cluster_that_somebody_else_runs_is_tested_without_faults() {
         nemeses: vec![Nemesis::Kill],
         time: Duration::from_millis(1),
         round: Duration::from_secs(4),
+        rounds: 0,
         clients_per_node: 2,
         think: Duration::from_millis(40),
         deadline: DEADLINE,

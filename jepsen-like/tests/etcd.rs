@@ -36,6 +36,7 @@ fn options(seed: u64, nemeses: &[Nemesis], round: Duration, folder: &Path) -> Op
         nemeses: nemeses.to_vec(),
         time: Duration::from_millis(1),
         round,
+        rounds: 0,
         clients_per_node: 2,
         think: Duration::from_millis(20),
         deadline: Duration::from_secs(2),

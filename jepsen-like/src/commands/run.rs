@@ -20,6 +20,10 @@ use crate::workload::name_of;
 
 /// Longest run that can be asked for: a month.
 const HOURS_MAX: u64 = 720;
+/// The load of a round where nothing else is said, seconds.
+const ROUND: u64 = 8;
+/// Where nothing is said of rounds, so many seconds of a run have one: five minutes have thirty.
+const ROUND_EACH: u64 = 10;
 /// An operation is given up after this.
 const DEADLINE: Duration = Duration::from_millis(2_500);
 /// How long after healing everything must be quiet and equal.
@@ -49,9 +53,13 @@ pub struct RunArgs {
     /// The whole run, seconds; a round that has begun is finished.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=HOURS_MAX * 3600))]
     time: u64,
-    /// The load of one round, seconds.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    round: u64,
+    /// The load of one round, seconds, at most; 8 when it is not given.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    round: Option<u64>,
+    /// Rounds to do in that time: loads get shorter for it, to a quarter at most. One each 10 s when neither this nor
+    /// --round is given.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rounds: Option<u32>,
     /// Everything that varies is drawn from it; a new one each time when it is not given.
     #[arg(long)]
     seed: Option<u64>,
@@ -266,7 +274,13 @@ impl RunArgs {
                 nemeses
             },
             time: Duration::from_secs(self.time),
-            round: Duration::from_secs(self.round),
+            round: Duration::from_secs(self.round.unwrap_or(ROUND)),
+            rounds: match (self.rounds, self.round) {
+                (Some(rounds), _) => rounds,
+                // Their length was asked for: there are as many as fit.
+                (None, Some(_)) => 0,
+                (None, None) => u32::try_from(self.time / ROUND_EACH).unwrap_or(u32::MAX),
+            },
             clients_per_node: self.clients.into(),
             think: Duration::from_millis(self.think),
             deadline: DEADLINE,
@@ -340,7 +354,8 @@ impl RunArgs {
             ("levels", list(self.levels.clone())),
             ("nemesis", list(self.nemesis.clone())),
             ("without", list(without)),
-            ("round", Some(self.round.to_string())),
+            ("round", self.round.map(|it| it.to_string())),
+            ("rounds", self.rounds.map(|it| it.to_string())),
             ("regions", self.regions.map(|it| it.to_string())),
             ("nodes-per-region", Some(self.nodes_per_region.to_string())),
             ("clients", Some(self.clients.to_string())),

@@ -76,6 +76,9 @@ pub struct Round {
     pub cell: Cell,
     /// Regions and nodes of each.
     pub layout: Layout,
+    /// How long clients acted, milliseconds.
+    #[serde(default)]
+    pub load_ms: u64,
     /// How often each kind of fault struck and did what it is about.
     pub strikes: BTreeMap<Nemesis, u64>,
     /// How often each kind of fault was brought about and did nothing: a process was dead already, a power cut found
@@ -103,6 +106,7 @@ impl Round {
             number,
             cell: cell.clone(),
             layout,
+            load_ms: 0,
             strikes: struck.strikes.clone(),
             vain: struck.vain.clone(),
             not_here: struck.not_here.clone(),
@@ -221,6 +225,9 @@ pub struct Outcome {
     pub asked: BTreeMap<String, String>,
     /// How long it took, seconds.
     pub seconds: f64,
+    /// How many rounds were wanted within that time; 0 for any number.
+    #[serde(default)]
+    pub wanted: u32,
     /// Its rounds.
     pub rounds: Vec<Round>,
     /// How often rare paths were taken.
@@ -232,7 +239,10 @@ pub struct Outcome {
 impl Outcome {
     pub(super) fn new(options: &Options) -> Outcome {
         if let Some(done) = &options.done {
-            return done.clone();
+            return Outcome {
+                wanted: done.wanted + options.rounds,
+                ..done.clone()
+            };
         }
         let lacking = options.nemeses.iter().filter_map(|it| match it.support() {
             Support::NotApplicable(issue) => Some((*it, issue)),
@@ -242,6 +252,7 @@ impl Outcome {
             seed: options.seed,
             asked: options.asked.clone(),
             seconds: 0.0,
+            wanted: options.rounds,
             rounds: Vec::new(),
             probes: BTreeMap::new(),
             not_applicable: lacking.collect(),

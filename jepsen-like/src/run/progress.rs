@@ -57,8 +57,12 @@ pub fn closing(outcome: &Outcome) -> String {
         .sum();
     let vain = outcome.rounds.iter().flat_map(|it| it.vain.values());
     let vain: u64 = vain.sum();
+    let wanted = match outcome.wanted {
+        0 => String::new(),
+        wanted => format!(" ({wanted} wanted)"),
+    };
     let mut text = format!(
-        "{} rounds in {:.0} s: {faults} faults, {vain} more that did nothing; {} operations: {ok} done, {failed} refused, {unknown} of unknown outcome\n",
+        "{} rounds{wanted} in {:.0} s: {faults} faults, {vain} more that did nothing; {} operations: {ok} done, {failed} refused, {unknown} of unknown outcome\n",
         outcome.rounds.len(),
         outcome.seconds,
         ok + failed + unknown,

@@ -21,14 +21,14 @@ use crate::target::{RunClock, Target};
 /// or several nodes that do not answer, take longer.
 const FINALS_WITHIN: Duration = Duration::from_secs(60);
 
-/// Plays a round on a cluster that is ready and quiet.
+/// Plays a round on a cluster that is ready and quiet; clients act for as long as `load`.
 ///
 /// # Errors
 /// When a client can not be made or the history not be written; what is wrong with the target is in the round.
 pub(super) async fn play<T: Target>(
     options: &Options,
     number: u32,
-    cell: &Cell,
+    (cell, load): (&Cell, Duration),
     target: &mut T,
 ) -> anyhow::Result<Round> {
     let mut random = random_of(options.seed, number);
@@ -37,10 +37,13 @@ pub(super) async fn play<T: Target>(
     let clock = RunClock::start();
     let recipe = (cell.workload.recipe(), cell.levels.mix());
     let prefix = format!("{}r{number}-", options.prefix);
-    let desk = Arc::new(Desk::new(options, recipe, (layout, clock), &prefix));
+    let desk = Arc::new(Desk::new(options, recipe, (layout, clock, load), &prefix));
     let clients = load::start(target, &desk, options.clients_per_node, &mut random)?;
-    let struck = strikes::carry_out(&plan, target, &desk, (clock, options.round)).await;
+    // The seed's faults are the same ones whatever the load is, only closer together.
+    let pressed = load.as_secs_f64() / options.round.as_secs_f64().max(f64::MIN_POSITIVE);
+    let struck = strikes::carry_out(&plan, target, &desk, (clock, load, pressed)).await;
     let mut round = Round::new(number, cell, layout, &struck);
+    round.load_ms = u64::try_from(load.as_millis()).unwrap_or(u64::MAX);
     let (findings, settled) = heal_and_settle(options, target, clients, &desk, clock).await;
     round.findings.extend(findings);
     round.settled_ms = settled;

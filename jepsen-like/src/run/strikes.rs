@@ -85,15 +85,16 @@ impl Tally {
     }
 }
 
-/// Carries a plan out and measures what nodes use all along; returns when the load is over.
+/// Carries a plan out and measures what nodes use all along; returns when the load is over. Its times count `pressed`
+/// fold, 0 to 1.
 pub(super) async fn carry_out<T: Target>(
     plan: &Plan,
     target: &mut T,
     desk: &Desk,
-    (clock, until): (RunClock, Duration),
+    (clock, until, pressed): (RunClock, Duration, f64),
 ) -> Struck {
     let mut gauge = Gauge::new(until);
-    let struck = strike(plan, target, desk, (clock, until), &mut gauge).await;
+    let struck = strike(plan, target, desk, (clock, until, pressed), &mut gauge).await;
     gauge.wait(target, desk, clock, until).await;
     struck
 }
@@ -102,7 +103,7 @@ async fn strike<T: Target>(
     plan: &Plan,
     target: &mut T,
     desk: &Desk,
-    (clock, until): (RunClock, Duration),
+    (clock, until, pressed): (RunClock, Duration, f64),
     gauge: &mut Gauge,
 ) -> Struck {
     let layout = target.layout();
@@ -125,7 +126,8 @@ async fn strike<T: Target>(
         struck.not_here.insert(kind, why.to_owned());
     }
     for planned in plan.planned() {
-        gauge.wait(target, desk, clock, planned.at).await;
+        let due = planned.at.mul_f64(pressed);
+        gauge.wait(target, desk, clock, due).await;
         if clock.elapsed() >= until {
             break;
         }

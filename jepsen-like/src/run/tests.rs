@@ -299,7 +299,7 @@ impl Target for Fake {
     }
 }
 
-fn options(folder: &Path) -> Options {
+pub(super) fn options(folder: &Path) -> Options {
     Options {
         seed: 11,
         workloads: vec![Workload::All],
@@ -307,6 +307,7 @@ fn options(folder: &Path) -> Options {
         nemeses: vec![Nemesis::RegionIsolation],
         time: Duration::from_millis(1),
         round: Duration::from_millis(5_500),
+        rounds: 0,
         clients_per_node: 2,
         think: Duration::from_millis(4),
         deadline: Duration::from_millis(200),
@@ -442,6 +443,30 @@ fn a_peak_within_a_round_is_found_and_not_only_what_is_left_at_its_end() {
     assert!(
         (2..=4).contains(&count),
         "each second, and at the end: {count}"
+    );
+}
+
+#[test]
+fn more_rounds_than_would_fit_have_the_same_faults_closer_together() {
+    let (outcome, folder) = play(Flaws::default(), |it| {
+        it.time = Duration::from_secs(4);
+        it.round = Duration::from_secs(4);
+        it.rounds = 3;
+        it.nemeses = vec![Nemesis::RegionIsolation];
+    });
+    assert!(outcome.rounds.len() >= 3, "{}", outcome.rounds.len());
+    for round in &outcome.rounds {
+        assert!((1000..4000).contains(&round.load_ms), "{}", round.load_ms);
+        assert!(round.strikes[&Nemesis::RegionIsolation] >= 1);
+        let file = fs::File::open(folder.path().join(round.history_name())).unwrap();
+        let history = history::History::read(std::io::BufReader::new(file)).unwrap();
+        assert!(history.records.iter().any(|it| it.op == Op::Final));
+    }
+    let closing = progress::closing(&outcome);
+    let rounds = outcome.rounds.len();
+    assert!(
+        closing.starts_with(&format!("{rounds} rounds (3 wanted) in ")),
+        "{closing}"
     );
 }
 
