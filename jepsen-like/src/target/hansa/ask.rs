@@ -53,17 +53,23 @@ impl How {
         let end = Instant::now() + self.deadline;
         let mut call = call.level(self.level).page_size(PAGE);
         let mut elements = Vec::new();
+        let mut joined: Option<Receipt> = None;
         loop {
             let left = end.saturating_duration_since(Instant::now()).max(SHORTEST);
             let page = call.clone().deadline(left).await?;
             elements.extend(page.elements.iter().map(|element| text(element)));
+            let receipt = match joined.take() {
+                Some(before) => receipt::join(before, page.receipt),
+                None => page.receipt,
+            };
             if page.next.is_empty() {
                 return Ok(Answer {
                     value: Some(Datum::Members(elements)),
                     etag: None,
-                    receipt: page.receipt,
+                    receipt,
                 });
             }
+            joined = Some(receipt);
             call = call.page_token(page.next);
         }
     }
