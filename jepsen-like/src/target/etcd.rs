@@ -313,10 +313,7 @@ pub fn suffers(nemesis: Nemesis) -> Result<(), String> {
             not_here(&Action::Data(0, Data::Restore))
         }
         Nemesis::ClonedNode => not_here(&Action::Clone(0)),
-        Nemesis::HalfOpen => return wires::can(Wire::HalfOpen),
-        Nemesis::Loss => return wires::can(Wire::Loss(0)),
         Nemesis::Duplication => return wires::can(Wire::Duplication(0)),
-        Nemesis::SlowDrip => return wires::can(Wire::Bandwidth(0)),
         _ => return Ok(()),
     };
     Err(refused.to_string())
