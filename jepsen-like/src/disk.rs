@@ -43,6 +43,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use fuser::{BackgroundSession, Config, Errno, MountOption, Session};
 
@@ -234,11 +235,16 @@ impl fmt::Debug for Disk {
     }
 }
 
-/// Whether this machine lets us mount a disk: tries it.
+/// Whether this machine lets us mount a disk: tries it, once in the life of this process.
 ///
 /// # Errors
 /// Why not, in words.
 pub fn possible() -> Result<(), String> {
+    static TRIED: OnceLock<Result<(), String>> = OnceLock::new();
+    TRIED.get_or_init(try_one).clone()
+}
+
+fn try_one() -> Result<(), String> {
     let dir = tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}"))?;
     let at = dir.path().join("at");
     let disk =
