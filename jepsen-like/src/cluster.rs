@@ -19,12 +19,12 @@ use crate::random::Random;
 
 mod clock;
 mod copies;
-mod data;
+pub(crate) mod data;
 mod files;
 mod links;
 mod network;
 mod ports;
-mod process;
+pub(crate) mod process;
 mod spec;
 
 pub use ports::Addresses;

@@ -1,4 +1,4 @@
-//! One node's process: started, signalled, waited for.
+//! One process: started, signalled, waited for, measured.
 //!
 //! Signals go through a handle of the process (pidfd) and not to a number, so none can reach a stranger.
 
@@ -48,7 +48,7 @@ pub(super) struct Launch<'a> {
 
 /// How a process ended that was told to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(crate) enum Ended {
     /// In time, with this status.
     Itself(ExitStatus),
     /// In time, by a SIGTERM that came so early that nothing listened to it yet.
@@ -59,7 +59,7 @@ pub(super) enum Ended {
 
 /// A process that was not waited for yet.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     id: u32,
     handle: Arc<OwnedFd>,
@@ -67,7 +67,7 @@ pub(super) struct Process {
     started: Instant,
     /// Whether it was told to end before it listened to that.
     unheard: bool,
-    /// Held open, never written: the node stops when it is closed, however this program ends.
+    /// Held open, never written: a node stops when it is closed, however this program ends.
     _lifeline: Option<ChildStdin>,
 }
 
@@ -77,19 +77,11 @@ impl Process {
     /// # Errors
     /// When the log can not be opened or the process not be started.
     pub(super) fn spawn(launch: Launch<'_>) -> Result<Process> {
-        let log = open_log(launch.log)?;
-        let errors = log.try_clone().context("the log can not be opened twice")?;
         let mut command = launch.command;
         command
             .args(["serve", "--parent-pipe", "--config"])
             .arg(launch.settings)
-            .current_dir(launch.folder)
-            .stdin(Stdio::piped())
-            .stdout(log)
-            .stderr(errors)
-            // Ctrl-C on the terminal is for the harness, which stops its nodes in order.
-            .process_group(0)
-            .kill_on_drop(true);
+            .current_dir(launch.folder);
         if launch.rebuild {
             command.arg("--rebuild");
         }
@@ -99,6 +91,23 @@ impl Process {
             command.env_remove(variable);
         }
         command.envs(launch.environment.iter().map(|(name, value)| (name, value)));
+        Process::start(command, launch.log)
+    }
+
+    /// Starts any program. Its output goes to the end of the log, its input is empty and stays open.
+    ///
+    /// # Errors
+    /// When the log can not be opened or the process not be started.
+    pub(crate) fn start(mut command: Command, log: &Path) -> Result<Process> {
+        let log = open_log(log)?;
+        let errors = log.try_clone().context("the log can not be opened twice")?;
+        command
+            .stdin(Stdio::piped())
+            .stdout(log)
+            .stderr(errors)
+            // Ctrl-C on the terminal is for the harness, which stops its nodes in order.
+            .process_group(0)
+            .kill_on_drop(true);
         let started = command.spawn();
         let program = || format!("{:?}", command.as_std().get_program());
         let mut child = started.with_context(program)?;
@@ -120,12 +129,12 @@ impl Process {
     }
 
     /// Its process id.
-    pub(super) fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.id
     }
 
     /// How it ended, if it did by itself.
-    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
@@ -133,7 +142,7 @@ impl Process {
     ///
     /// # Errors
     /// When it does not stand within 5 s.
-    pub(super) async fn pause(&mut self) -> Result<()> {
+    pub(crate) async fn pause(&mut self) -> Result<()> {
         self.unthrottle().await;
         signal(&self.handle, Signal::STOP);
         let give_up = Instant::now() + STAND_WITHIN;
@@ -154,7 +163,7 @@ impl Process {
     ///
     /// # Errors
     /// None; one type with the others.
-    pub(super) async fn resume(&mut self) -> Result<()> {
+    pub(crate) async fn resume(&mut self) -> Result<()> {
         self.unthrottle().await;
         signal(&self.handle, Signal::CONT);
         Ok(())
@@ -180,7 +189,7 @@ impl Process {
     }
 
     /// Asks it to end; it runs freely from now on.
-    pub(super) async fn terminate(&mut self) {
+    pub(crate) async fn terminate(&mut self) {
         self.unthrottle().await;
         self.unheard = self.started.elapsed() < LISTENS_WITHIN && !listens(self.id);
         signal(&self.handle, Signal::TERM);
@@ -189,7 +198,7 @@ impl Process {
     }
 
     /// Waits until it has ended, and kills it when that takes too long.
-    pub(super) async fn wait_or_kill(mut self, within: Duration) -> Ended {
+    pub(crate) async fn wait_or_kill(mut self, within: Duration) -> Ended {
         if let Ok(Ok(status)) = timeout(within, self.child.wait()).await {
             let by_term = status.signal() == Some(Signal::TERM.as_raw());
             return match by_term && self.unheard {
@@ -206,7 +215,7 @@ impl Process {
     ///
     /// # Errors
     /// When it can not be waited for.
-    pub(super) async fn kill(mut self) -> Result<()> {
+    pub(crate) async fn kill(mut self) -> Result<()> {
         self.unthrottle().await;
         let id = self.id;
         let killed = self.child.kill().await;
@@ -236,6 +245,15 @@ impl Drop for Process {
             task.abort();
         }
     }
+}
+
+/// Resident memory, bytes, and open files of a process; `None` when it is gone.
+pub(crate) fn used(id: u32) -> Option<(u64, u64)> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let resident = status.lines().find_map(|it| it.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = resident.trim().strip_suffix(" kB")?.parse().ok()?;
+    let files = std::fs::read_dir(format!("/proc/{id}/fd")).ok()?.count();
+    Some((kibibytes * 1024, files as u64))
 }
 
 /// Whether a process has something of its own to do on SIGTERM; one that is gone has not.
@@ -289,6 +307,13 @@ mod tests {
         let (mut process, _folder) = start(script).await;
         process.terminate().await;
         process.wait_or_kill(within).await
+    }
+
+    #[test]
+    fn this_process_uses_memory_and_files() {
+        let (memory, files) = used(std::process::id()).unwrap();
+        assert!(memory > 1 << 20 && files > 2, "{memory} {files}");
+        assert_eq!(used(u32::MAX), None);
     }
 
     #[tokio::test]

@@ -358,15 +358,21 @@ impl Target for EtcdTarget {
                 }
                 let done = match action {
                     Action::Kill(_) => member.kill().await,
-                    Action::Stop(_) => member.stop().await,
-                    _ => member.pause().await,
+                    Action::Pause(_) => member.pause().await,
+                    _ => {
+                        member.stop().await;
+                        Ok(())
+                    }
                 };
                 done.map_err(|it| failed(&it))?;
             }
             Action::Data(node, Data::Wipe) => {
                 self.member(node)?.wipe().map_err(|it| failed(&it))?;
             }
-            Action::Resume(node) => self.member(node)?.resume().map_err(|it| failed(&it))?,
+            Action::Resume(node) => {
+                let resumed = self.member(node)?.resume().await;
+                resumed.map_err(|it| failed(&it))?;
+            }
             Action::Processor(..)
             | Action::Clock(..)
             | Action::Disk(..)
@@ -379,7 +385,7 @@ impl Target for EtcdTarget {
     async fn heal(&mut self) -> anyhow::Result<()> {
         self.wires.heal();
         for member in &mut self.members {
-            member.resume()?;
+            member.resume().await?;
         }
         // Members that lost their data last: all others are needed to replace them.
         let mut order: Vec<NodeIndex> = (0..self.members.len()).collect();

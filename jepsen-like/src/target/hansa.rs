@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use hansa_client::Client;
 
 use super::{RunClock, Target, Usage};
-use crate::cluster::{Cluster, Spec};
+use crate::cluster::{Cluster, Spec, process};
 use crate::history::Record;
 use crate::nemesis::{Action, Effect, Layout, NodeIndex, Refused};
 
@@ -254,7 +254,7 @@ impl Target for HansaTarget {
         let nodes = 0..self.seats.len();
         let running = nodes.filter_map(|node| {
             let id = self.cluster.process_id(node)?;
-            let (memory, files) = probes::process(id)?;
+            let (memory, files) = process::used(id)?;
             let disk = self.cluster.data_bytes(node);
             Some(Usage {
                 node,
