@@ -13,6 +13,9 @@ use crate::workload::Intent;
 pub mod etcd;
 pub mod hansa;
 
+/// The number of the first process that reads final states; those of a run's clients are below it.
+pub const FINAL_PROCESS: u64 = 1_000_000;
+
 /// A running cluster. The methods that change it are called one after the other.
 pub trait Target: Send {
     /// Its clients.

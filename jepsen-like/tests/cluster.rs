@@ -15,8 +15,8 @@ use hansa_jepsen::history::{
 };
 use hansa_jepsen::nemesis::{Action, Clock, Data, Disk, Layout, Nemesis, NodeIndex, Refused, Wire};
 use hansa_jepsen::run::{self, Options};
-use hansa_jepsen::target::hansa::{FINAL_PROCESS, HansaClient, HansaTarget, RemoteTarget};
-use hansa_jepsen::target::{RunClock, Target, TargetClient};
+use hansa_jepsen::target::hansa::{HansaClient, HansaTarget, RemoteTarget};
+use hansa_jepsen::target::{FINAL_PROCESS, RunClock, Target, TargetClient};
 use hansa_jepsen::workload::{Intent, Levels, Tie, Workload};
 
 mod support;

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::history::{self, CONDITION_FAILED, Datum, Expect, Level, Op, Record, Status};
 use crate::nemesis::{Action, Effect, NodeIndex, Refused};
-use crate::target::{RunClock, TargetClient, Usage};
+use crate::target::{FINAL_PROCESS, RunClock, TargetClient, Usage};
 use crate::workload::{COUNTERS, Intent, SETS, Tie, split_key};
 
 const LAYOUT: Layout = Layout {
@@ -250,7 +250,7 @@ impl Target for Fake {
         let mut lines = Vec::new();
         for region in 0..3 {
             for key in keys {
-                let mut record = Record::event(1_000_000, Op::Final, clock.now_ns());
+                let mut record = Record::event(FINAL_PROCESS, Op::Final, clock.now_ns());
                 record.region = Some(region_name(region));
                 record.node = Some(node_name(region));
                 record.key = Some(key.clone());
@@ -259,7 +259,7 @@ impl Target for Fake {
                 record.complete_ns = Some(clock.now_ns());
                 lines.push(record);
             }
-            let mut record = Record::event(1_000_000, Op::Digest, clock.now_ns());
+            let mut record = Record::event(FINAL_PROCESS, Op::Digest, clock.now_ns());
             record.node = Some(node_name(region));
             record.key = Some("all".to_owned());
             let differs = self.flaws.unequal && region == 1;

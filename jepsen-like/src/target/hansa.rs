@@ -22,7 +22,6 @@ mod remote;
 mod state;
 
 pub use client::HansaClient;
-pub use finals::FINAL_PROCESS;
 pub use remote::RemoteTarget;
 
 use probes::Probes;
@@ -234,13 +233,9 @@ impl Target for HansaTarget {
     }
 
     async fn finals(&mut self, keys: &[String], clock: RunClock) -> Vec<Record> {
-        let layout = self.layout();
-        let mut records = finals::states(&self.seats, layout, keys, clock).await;
-        let digests = self.admins.digests(&urls(&self.cluster)).await;
-        let nodes = self.seats.iter().zip(digests);
-        let digests = nodes.flat_map(|(seat, digests)| finals::digests(seat, digests, clock));
-        records.extend(digests);
-        records
+        let nodes = (&self.seats[..], self.cluster.layout());
+        let admins = (&mut self.admins, &urls(&self.cluster)[..]);
+        finals::all(nodes, admins, keys, clock).await
     }
 
     async fn probes(&mut self) -> BTreeMap<String, u64> {

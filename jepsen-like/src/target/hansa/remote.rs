@@ -141,11 +141,8 @@ impl Target for RemoteTarget {
     }
 
     async fn finals(&mut self, keys: &[String], clock: RunClock) -> Vec<Record> {
-        let mut records = finals::states(&self.seats, self.layout, keys, clock).await;
-        let digests = self.admins.digests(&self.urls).await;
-        let nodes = self.seats.iter().zip(digests);
-        records.extend(nodes.flat_map(|(seat, digests)| finals::digests(seat, digests, clock)));
-        records
+        let nodes = (&self.seats[..], self.layout);
+        finals::all(nodes, (&mut self.admins, &self.urls), keys, clock).await
     }
 
     async fn probes(&mut self) -> BTreeMap<String, u64> {
