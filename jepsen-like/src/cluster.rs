@@ -27,14 +27,13 @@ mod ports;
 pub(crate) mod process;
 mod spec;
 
-pub use ports::Addresses;
+pub use ports::{Addresses, Ports};
 pub use spec::{NODES_MAX, Spec, Wires};
 
 use clock::Clocks;
 use copies::Copies;
 use files::Files;
 use network::Network;
-use ports::Ports;
 use process::{Ended, Launch, Process};
 
 /// How long a node may take to stop by itself; longer than it gives its own open requests.

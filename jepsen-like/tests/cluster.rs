@@ -172,6 +172,13 @@ async fn compare_and_set(scribe: &mut Scribe) {
         .await;
 }
 
+/// Every checker has to be content with a history.
+fn judge(what: &str, records: Vec<Record>) {
+    for (name, verdict) in checker::check_all(&History { records }) {
+        assert!(verdict.is_ok(), "{what}: {name}: {verdict:?}");
+    }
+}
+
 async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..600 {
         if holds().await {
@@ -315,10 +322,7 @@ async fn real_processes_are_loaded_broken_healed_and_judged() {
     }
 
     let records = [near.records, far.records, other.records, finals].concat();
-    let history = History { records };
-    for (name, verdict) in checker::check_all(&history) {
-        assert!(verdict.is_ok(), "{name}: {verdict:?}");
-    }
+    judge("all of it", records);
 }
 
 /// Processor time that a process has had, in ticks of the system.
@@ -429,9 +433,7 @@ async fn a_node_whose_data_is_gone_or_old_or_damaged_comes_back_without_its_vote
         assert_eq!(target.deaths(), Vec::<String>::new(), "{damage:?}");
         assert_eq!(target.stop().await, Vec::<String>::new());
         let records = [scribe.records, finals].concat();
-        for (name, verdict) in checker::check_all(&History { records }) {
-            assert!(verdict.is_ok(), "{damage:?}: {name}: {verdict:?}");
-        }
+        judge(&format!("{damage:?}"), records);
     }
 }
 
@@ -467,9 +469,7 @@ async fn a_second_process_on_a_copy_of_the_data_costs_nothing_that_was_acknowled
     assert_eq!(target.stop().await, Vec::<String>::new());
     let mut records = [scribe.records, finals].concat();
     records.extend(scribes.into_iter().flat_map(|scribe| scribe.records));
-    for (name, verdict) in checker::check_all(&History { records }) {
-        assert!(verdict.is_ok(), "{name}: {verdict:?}");
-    }
+    judge("all of it", records);
 }
 
 /// Whether the peers of a node say that its clock differs.
@@ -640,9 +640,7 @@ async fn power_cuts_and_failing_disks_cost_nothing_that_was_acknowledged() {
     assert_eq!(target.deaths(), Vec::<String>::new());
     assert_eq!(target.stop().await, Vec::<String>::new());
     let records = [scribe.records, finals].concat();
-    for (name, verdict) in checker::check_all(&History { records }) {
-        assert!(verdict.is_ok(), "{name}: {verdict:?}");
-    }
+    judge("all of it", records);
 }
 
 /// The whole runner, on a cluster that it did not start.
