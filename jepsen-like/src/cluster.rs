@@ -53,8 +53,14 @@ struct Node {
     harmed: bool,
     /// Whether it was already told to set damaged data aside.
     rebuilt: bool,
+    /// Whether its disk is faulty now.
+    faulty: bool,
     /// Whether its disk was faulty at any time since it was started: it may not be able to make everything durable.
     doubted: bool,
+    /// Whether its disk was faulty when it was started: it may not be able to begin.
+    ill: bool,
+    /// Whether it could not begin for that reason, and is started again when the disk is mended.
+    waits: bool,
 }
 
 impl Node {
@@ -229,8 +235,8 @@ impl Cluster {
             if self.clocks.is_some() {
                 self.set_clock(node, Clock::True)?;
             }
-            if let Some(disk) = self.disks.get(node) {
-                disk.act_disk(nemesis::Disk::Healthy);
+            if !self.disks.is_empty() {
+                self.set_disk(node, nemesis::Disk::Healthy)?;
             }
             self.nodes[node].share = None;
             self.start_node(node).await?;
@@ -239,7 +245,8 @@ impl Cluster {
     }
 
     /// Notices processes that ended by themselves. One that refuses data which was changed behind its back is started
-    /// again with the order to set that data aside, as an operator would; every other end is a death.
+    /// again with the order to set that data aside, as an operator would; one that was started on a faulty disk and
+    /// refuses it waits until the disk is mended. Every other end is a death.
     ///
     /// # Errors
     /// When the process can not be started again.
@@ -254,6 +261,12 @@ impl Cluster {
             if slot.harmed && !slot.rebuilt && status.code() == Some(REFUSES_DATA) {
                 slot.rebuilt = true;
                 self.spawn(node, true).map_err(failed)?;
+                continue;
+            }
+            if slot.ill && status.code() == Some(REFUSES_DATA) {
+                slot.waits = true;
+                let faulty = slot.faulty;
+                self.disk_is(node, faulty)?;
                 continue;
             }
             let name = self.spec.node_name(node);
@@ -333,8 +346,9 @@ impl Cluster {
         };
         let process = Process::spawn(launch)
             .with_context(|| format!("the node {name} can not be started"))?;
-        self.nodes[node].process = Some(process);
-        self.nodes[node].doubted = false;
+        let slot = &mut self.nodes[node];
+        slot.process = Some(process);
+        (slot.doubted, slot.ill, slot.waits) = (slot.faulty, slot.faulty, false);
         Ok(())
     }
 
@@ -355,7 +369,7 @@ impl Cluster {
 
     async fn kill(&mut self, node: NodeIndex) -> Result<Effect, Refused> {
         let slot = &mut self.nodes[node];
-        slot.paused = false;
+        (slot.paused, slot.waits) = (false, false);
         let Some(process) = slot.process.take() else {
             return Ok(Effect::Nothing);
         };
@@ -365,7 +379,7 @@ impl Cluster {
 
     async fn stop_node(&mut self, node: NodeIndex) -> Result<Effect, Refused> {
         let slot = &mut self.nodes[node];
-        slot.paused = false;
+        (slot.paused, slot.waits) = (false, false);
         let Some(mut process) = slot.process.take() else {
             return Ok(Effect::Nothing);
         };
@@ -419,8 +433,20 @@ impl Cluster {
     fn set_disk(&mut self, node: NodeIndex, disk: nemesis::Disk) -> Result<Effect, Refused> {
         let own = self.disks.get(node).ok_or_else(no_disk)?;
         own.act_disk(disk);
-        self.nodes[node].doubted |= disk != nemesis::Disk::Healthy;
+        self.disk_is(node, disk != nemesis::Disk::Healthy)?;
         Ok(Effect::Changed)
+    }
+
+    /// Notes whether a node's disk is faulty from now on. What could not begin on a faulty one is started when it is
+    /// mended, as an operator would.
+    fn disk_is(&mut self, node: NodeIndex, faulty: bool) -> Result<(), Refused> {
+        let slot = &mut self.nodes[node];
+        slot.faulty = faulty;
+        slot.doubted |= faulty;
+        if slot.waits && !faulty {
+            self.spawn(node, false).map_err(failed)?;
+        }
+        Ok(())
     }
 
     fn change_data(&mut self, node: NodeIndex, change: Data) -> Result<Effect, Refused> {
@@ -618,6 +644,48 @@ mod tests {
         let wrong = cluster.stop().await;
         assert_eq!(wrong.len(), 3, "{wrong:?}");
         assert!(wrong[0].contains("exit status: 101"), "{wrong:?}");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_can_not_begin_on_a_faulty_disk_waits_until_it_is_mended() {
+        let script = "trap 'exit 0' TERM; [ -e \"$(dirname \"$0\")/ill\" ] && exit 3; echo ready; \
+                      while :; do sleep 0.02; done";
+        let (mut cluster, folder) = cluster_of(script).await;
+        cluster.act(Action::Stop(0)).await.unwrap();
+        fs::write(folder.path().join("ill"), "").unwrap();
+        cluster.disk_is(0, true).unwrap();
+        cluster.act(Action::Start(0)).await.unwrap();
+        let give_up = tokio::time::Instant::now() + SOON;
+        while cluster.process_id(0).is_some() {
+            assert!(tokio::time::Instant::now() < give_up, "it does not end");
+            assert_eq!(cluster.deaths(), Vec::<String>::new());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        fs::remove_file(folder.path().join("ill")).unwrap();
+        cluster.disk_is(0, false).unwrap();
+        assert!(cluster.is_running(0), "it is started again");
+        while cluster.log_end(0).matches("ready").count() < 2 {
+            assert!(tokio::time::Instant::now() < give_up, "it does not begin");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        // One that was started on a healthy disk has no such excuse.
+        fs::write(folder.path().join("ill"), "").unwrap();
+        cluster.act(Action::Kill(1)).await.unwrap();
+        cluster.act(Action::Start(1)).await.unwrap();
+        let mut deaths = Vec::new();
+        while deaths.is_empty() {
+            assert!(
+                tokio::time::Instant::now() < give_up,
+                "its end is not noticed"
+            );
+            deaths.extend(cluster.deaths());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert!(
+            deaths[0].contains("ended by itself, exit status: 3"),
+            "{deaths:?}"
+        );
+        assert_eq!(cluster.stop().await, Vec::<String>::new());
     }
 
     #[tokio::test]
