@@ -7,34 +7,33 @@
 //! Every action is total and leaves the same state when it is repeated: killing a dead node, or resuming one that
 //! runs, does nothing. What this machine has no means for is refused by name ([`Refused::NotHere`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use crate::disk::Disk;
-use crate::nemesis::{self, Action, Clock, Data, Layout, NodeIndex, Refused};
+use crate::nemesis::{self, Action, Clock, Data, Effect, Layout, NodeIndex, Refused, Wire};
 use crate::random::Random;
 
 mod clock;
 mod copies;
-mod data;
+pub(crate) mod data;
 mod files;
 mod links;
 mod network;
 mod ports;
-mod process;
+pub(crate) mod process;
 mod spec;
 
-pub use ports::Addresses;
+pub use ports::{Addresses, Ports};
 pub use spec::{NODES_MAX, Spec, Wires};
 
 use clock::Clocks;
 use copies::Copies;
 use files::Files;
 use network::Network;
-use ports::Ports;
 use process::{Ended, Launch, Process};
 
 /// How long a node may take to stop by itself; longer than it gives its own open requests.
@@ -54,9 +53,23 @@ struct Node {
     harmed: bool,
     /// Whether it was already told to set damaged data aside.
     rebuilt: bool,
+    /// Whether its disk is faulty now.
+    faulty: bool,
+    /// Whether its disk was faulty at any time since it was started: it may not be able to make everything durable.
+    doubted: bool,
+    /// Whether its disk was faulty when it was started: it may not be able to begin.
+    ill: bool,
+    /// Whether it could not begin for that reason, and is started again when the disk is mended.
+    waits: bool,
 }
 
 impl Node {
+    /// Whether there is a process and something else is to be done to it than before.
+    fn differs(&self, paused: bool, share: Option<u8>) -> Effect {
+        let differs = (self.paused, self.share) != (paused, share);
+        Effect::if_changed(self.process.is_some() && differs)
+    }
+
     /// Lets the process run as wanted: standing, throttled, or free.
     async fn apply(&mut self) -> Result<(), Refused> {
         let Some(process) = &mut self.process else {
@@ -77,6 +90,8 @@ pub struct Cluster {
     program: PathBuf,
     ports: Ports,
     network: Network,
+    /// Directions that are not open.
+    wires: BTreeMap<(NodeIndex, NodeIndex), Wire>,
     clocks: Option<Clocks>,
     copies: Copies,
     nodes: Vec<Node>,
@@ -107,6 +122,7 @@ impl Cluster {
             program,
             ports,
             network,
+            wires: BTreeMap::new(),
             clocks: clocks.transpose()?,
             copies: Copies::default(),
             nodes: nodes.take(spec.layout.nodes()).collect(),
@@ -176,18 +192,18 @@ impl Cluster {
         self.files.log_end(&self.spec.node_name(node))
     }
 
-    /// Carries an action out.
+    /// Carries an action out. Returns whether it changed anything.
     ///
     /// # Errors
     /// [`Refused::NotHere`] for what this cluster has no means for, [`Refused::Failed`] for what went wrong.
-    pub async fn act(&mut self, action: Action) -> Result<(), Refused> {
+    pub async fn act(&mut self, action: Action) -> Result<Effect, Refused> {
         if let Some(node) = subject(action).filter(|node| *node >= self.nodes.len()) {
             return Err(Refused::Failed(format!("there is no node {node}")));
         }
         self.look()?;
         match action {
-            Action::Wire(from, to, wire) => self.network.set(from, to, wire),
-            Action::HealWires => self.network.heal(),
+            Action::Wire(from, to, wire) => self.set_wire(from, to, wire),
+            Action::HealWires => self.heal_wires(),
             Action::Kill(node) => self.kill(node).await,
             Action::Stop(node) => self.stop_node(node).await,
             Action::Start(node) => self.start_node(node).await,
@@ -209,7 +225,7 @@ impl Cluster {
     /// # Errors
     /// When a process can not be started or signalled.
     pub async fn heal(&mut self) -> Result<()> {
-        self.network.heal()?;
+        self.heal_wires()?;
         self.look()?;
         for node in 0..self.nodes.len() {
             if self.copies.end(node).await {
@@ -219,8 +235,8 @@ impl Cluster {
             if self.clocks.is_some() {
                 self.set_clock(node, Clock::True)?;
             }
-            if let Some(disk) = self.disks.get(node) {
-                disk.act_disk(nemesis::Disk::Healthy);
+            if !self.disks.is_empty() {
+                self.set_disk(node, nemesis::Disk::Healthy)?;
             }
             self.nodes[node].share = None;
             self.start_node(node).await?;
@@ -229,7 +245,8 @@ impl Cluster {
     }
 
     /// Notices processes that ended by themselves. One that refuses data which was changed behind its back is started
-    /// again with the order to set that data aside, as an operator would; every other end is a death.
+    /// again with the order to set that data aside, as an operator would; one that was started on a faulty disk and
+    /// refuses it waits until the disk is mended. Every other end is a death.
     ///
     /// # Errors
     /// When the process can not be started again.
@@ -244,6 +261,12 @@ impl Cluster {
             if slot.harmed && !slot.rebuilt && status.code() == Some(REFUSES_DATA) {
                 slot.rebuilt = true;
                 self.spawn(node, true).map_err(failed)?;
+                continue;
+            }
+            if slot.ill && status.code() == Some(REFUSES_DATA) {
+                slot.waits = true;
+                let faulty = slot.faulty;
+                self.disk_is(node, faulty)?;
                 continue;
             }
             let name = self.spec.node_name(node);
@@ -264,27 +287,48 @@ impl Cluster {
     }
 
     /// Ends everything: SIGTERM, and SIGKILL for those that are not gone within 12 s. When it returns no process is
-    /// left. Names those that had to be killed.
+    /// left. Says which ended by themselves before, and which did not end with code 0 in time; nothing when all is well.
     pub async fn stop(mut self) -> Vec<String> {
+        let mut wrong = self.deaths();
         for node in 0..self.nodes.len() {
             self.copies.end(node).await;
         }
         for process in self.nodes.iter_mut().filter_map(|it| it.process.as_mut()) {
             process.terminate().await;
         }
-        let mut killed = Vec::new();
-        for (index, node) in self.nodes.iter_mut().enumerate() {
-            let Some(process) = node.process.take() else {
-                continue;
-            };
-            if process.wait_or_kill(STOP_WITHIN).await == Ended::Killed {
-                killed.push(self.spec.node_name(index));
+        for node in 0..self.nodes.len() {
+            if let Some(process) = self.nodes[node].process.take() {
+                let ended = process.wait_or_kill(STOP_WITHIN).await;
+                wrong.extend(self.misbehaved(node, ended));
             }
         }
         if let Err(error) = self.network.shutdown().await {
-            eprintln!("{error:#}");
+            wrong.push(format!("{error:#}"));
         }
-        killed
+        wrong
+    }
+
+    /// What is wrong with how a node ended that was told to by SIGTERM; its documented exit code is 0 then. Whose data
+    /// or disk was tampered with may also refuse it.
+    fn misbehaved(&self, node: NodeIndex, ended: Ended) -> Option<String> {
+        let slot = &self.nodes[node];
+        let how = match ended {
+            Ended::Unheard => return None,
+            Ended::Itself(status) if status.success() => return None,
+            Ended::Itself(status)
+                if (slot.harmed || slot.doubted) && status.code() == Some(REFUSES_DATA) =>
+            {
+                return None;
+            }
+            Ended::Itself(status) => format!("ended with {status} after SIGTERM, not with code 0"),
+            Ended::Killed => {
+                let seconds = STOP_WITHIN.as_secs();
+                format!("did not end within {seconds} s of SIGTERM and was killed")
+            }
+        };
+        let name = self.spec.node_name(node);
+        let log = self.files.log_end(&name);
+        Some(format!("{name} {how}; its log ends with{log}"))
     }
 
     fn spawn(&mut self, node: NodeIndex, rebuild: bool) -> Result<()> {
@@ -302,90 +346,135 @@ impl Cluster {
         };
         let process = Process::spawn(launch)
             .with_context(|| format!("the node {name} can not be started"))?;
-        self.nodes[node].process = Some(process);
+        let slot = &mut self.nodes[node];
+        slot.process = Some(process);
+        (slot.doubted, slot.ill, slot.waits) = (slot.faulty, slot.faulty, false);
         Ok(())
     }
 
-    async fn kill(&mut self, node: NodeIndex) -> Result<(), Refused> {
-        let slot = &mut self.nodes[node];
-        slot.paused = false;
-        if let Some(process) = slot.process.take() {
-            process.kill().await.map_err(failed)?;
-        }
-        Ok(())
+    fn set_wire(&mut self, from: NodeIndex, to: NodeIndex, wire: Wire) -> Result<Effect, Refused> {
+        self.network.set(from, to, wire)?;
+        let before = match wire {
+            Wire::Open => self.wires.remove(&(from, to)),
+            _ => self.wires.insert((from, to), wire),
+        };
+        Ok(Effect::if_changed(before.unwrap_or(Wire::Open) != wire))
     }
 
-    async fn stop_node(&mut self, node: NodeIndex) -> Result<(), Refused> {
+    fn heal_wires(&mut self) -> Result<Effect, Refused> {
+        self.network.heal()?;
+        let healed = std::mem::take(&mut self.wires);
+        Ok(Effect::if_changed(!healed.is_empty()))
+    }
+
+    async fn kill(&mut self, node: NodeIndex) -> Result<Effect, Refused> {
         let slot = &mut self.nodes[node];
-        slot.paused = false;
+        (slot.paused, slot.waits) = (false, false);
+        let Some(process) = slot.process.take() else {
+            return Ok(Effect::Nothing);
+        };
+        process.kill().await.map_err(failed)?;
+        Ok(Effect::Changed)
+    }
+
+    async fn stop_node(&mut self, node: NodeIndex) -> Result<Effect, Refused> {
+        let slot = &mut self.nodes[node];
+        (slot.paused, slot.waits) = (false, false);
         let Some(mut process) = slot.process.take() else {
-            return Ok(());
+            return Ok(Effect::Nothing);
         };
         process.terminate().await;
-        if process.wait_or_kill(STOP_WITHIN).await == Ended::Killed {
-            let name = self.spec.node_name(node);
-            let seconds = STOP_WITHIN.as_secs();
-            self.deaths.push(format!(
-                "{name} did not end within {seconds} s of SIGTERM and was killed"
-            ));
-        }
-        Ok(())
+        let ended = process.wait_or_kill(STOP_WITHIN).await;
+        let wrong = self.misbehaved(node, ended);
+        self.deaths.extend(wrong);
+        Ok(Effect::Changed)
     }
 
-    async fn start_node(&mut self, node: NodeIndex) -> Result<(), Refused> {
-        self.nodes[node].paused = false;
-        if self.nodes[node].process.is_none() {
+    async fn start_node(&mut self, node: NodeIndex) -> Result<Effect, Refused> {
+        let goes_on = std::mem::take(&mut self.nodes[node].paused);
+        let starts = self.nodes[node].process.is_none();
+        if starts {
             // Two processes of one node with one start number is what nobody could tell apart, so the operator who
             // starts a node again has ended its copy.
             self.copies.end(node).await;
             self.spawn(node, false).map_err(failed)?;
         }
-        self.nodes[node].apply().await
+        self.nodes[node].apply().await?;
+        Ok(Effect::if_changed(starts || goes_on))
     }
 
     async fn set(
         &mut self,
         node: NodeIndex,
         change: impl FnOnce(&mut Node),
-    ) -> Result<(), Refused> {
+    ) -> Result<Effect, Refused> {
         let slot = &mut self.nodes[node];
+        let (paused, share) = (slot.paused, slot.share);
         change(slot);
         if slot.process.is_none() {
             slot.paused = false;
         }
-        slot.apply().await
+        slot.apply().await?;
+        Ok(slot.differs(paused, share))
     }
 
-    fn set_clock(&mut self, node: NodeIndex, clock: Clock) -> Result<(), Refused> {
+    fn set_clock(&mut self, node: NodeIndex, clock: Clock) -> Result<Effect, Refused> {
         match &mut self.clocks {
-            Some(clocks) => clocks.set(node, clock).map_err(failed),
+            Some(clocks) => {
+                clocks.set(node, clock).map_err(failed)?;
+                Ok(Effect::Changed)
+            }
             None => Err(Refused::NotHere(
                 "clocks of their own: the cluster was started without them".to_owned(),
             )),
         }
     }
 
-    fn set_disk(&mut self, node: NodeIndex, disk: nemesis::Disk) -> Result<(), Refused> {
+    fn set_disk(&mut self, node: NodeIndex, disk: nemesis::Disk) -> Result<Effect, Refused> {
         let own = self.disks.get(node).ok_or_else(no_disk)?;
         own.act_disk(disk);
+        self.disk_is(node, disk != nemesis::Disk::Healthy)?;
+        Ok(Effect::Changed)
+    }
+
+    /// Notes whether a node's disk is faulty from now on. What could not begin on a faulty one is started when it is
+    /// mended, as an operator would.
+    fn disk_is(&mut self, node: NodeIndex, faulty: bool) -> Result<(), Refused> {
+        let slot = &mut self.nodes[node];
+        slot.faulty = faulty;
+        slot.doubted |= faulty;
+        if slot.waits && !faulty {
+            self.spawn(node, false).map_err(failed)?;
+        }
         Ok(())
     }
 
-    fn change_data(&mut self, node: NodeIndex, change: Data) -> Result<(), Refused> {
+    fn change_data(&mut self, node: NodeIndex, change: Data) -> Result<Effect, Refused> {
         let name = self.spec.node_name(node);
         if self.nodes[node].process.is_some() {
             let why = format!("{name} runs: only the data of a node that does not can be changed");
             return Err(Refused::Failed(why));
         }
-        match self.disks.get(node) {
-            Some(disk) => drop(disk.act_data(change)?),
-            None => self.change_files(&name, change)?,
-        }
+        let changed = match self.disks.get(node) {
+            Some(disk) => {
+                disk.act_data(change)?;
+                let done = disk.counters();
+                match change {
+                    Data::DropUnsynced => done.lost > 0,
+                    Data::Tear => done.torn,
+                    _ => true,
+                }
+            }
+            None => {
+                self.change_files(&name, change)?;
+                true
+            }
+        };
         if change.destroys() {
             self.nodes[node].harmed = true;
             self.nodes[node].rebuilt = false;
         }
-        Ok(())
+        Ok(Effect::if_changed(changed))
     }
 
     /// Changes data that lies in plain files.
@@ -404,7 +493,7 @@ impl Cluster {
 
     /// A second process with the same name, on a copy of the data, beside the first one, for 3 s. The first one is
     /// started again by the next [`Cluster::heal`], or by whoever ends it before.
-    async fn clone_node(&mut self, node: NodeIndex) -> Result<(), Refused> {
+    async fn clone_node(&mut self, node: NodeIndex) -> Result<Effect, Refused> {
         let name = self.spec.node_name(node);
         let was_paused = self.nodes[node].paused;
         // The copy of a node that goes on writing would be torn, and not what a copied disk image is.
@@ -423,7 +512,7 @@ impl Cluster {
         let process = Process::spawn(launch).map_err(failed)?;
         self.copies.watch(node, process, copy);
         self.nodes[node].harmed = true;
-        Ok(())
+        Ok(Effect::Changed)
     }
 }
 
@@ -464,4 +553,180 @@ fn no_disk() -> Refused {
 
 fn failed(error: anyhow::Error) -> Refused {
     Refused::Failed(format!("{error:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// Longer than a script takes to begin, on any machine.
+    const SOON: Duration = Duration::from_secs(30);
+
+    /// A cluster of which every node is this script of the shell; `ready` is in the log of each when it returns.
+    async fn cluster_of(script: &str) -> (Cluster, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("node");
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let layout = Layout {
+            regions: 3,
+            nodes_per_region: 1,
+        };
+        let spec = Spec {
+            program: Some(program),
+            ..Spec::new(layout)
+        };
+        let cluster = Cluster::start(spec).await.unwrap();
+        let give_up = tokio::time::Instant::now() + SOON;
+        while (0..3).any(|node| !cluster.log_end(node).contains("ready")) {
+            assert!(tokio::time::Instant::now() < give_up, "no script runs");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        (cluster, folder)
+    }
+
+    /// Whether a node's process has ended and was not waited for.
+    fn is_over(cluster: &Cluster, node: NodeIndex) -> bool {
+        let id = cluster.process_id(node).unwrap();
+        let status = fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+        status.contains(") Z ")
+    }
+
+    const ENDS_WITH_3: &str = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.02; done";
+
+    #[tokio::test]
+    async fn a_node_that_ends_with_another_code_than_0_is_told() {
+        let (mut cluster, _folder) = cluster_of(ENDS_WITH_3).await;
+        cluster.act(Action::Stop(0)).await.unwrap();
+        let deaths = cluster.deaths();
+        assert_eq!(deaths.len(), 1, "{deaths:?}");
+        assert!(
+            deaths[0].contains("exit status: 3 after SIGTERM, not with code 0"),
+            "{deaths:?}"
+        );
+        // Of a node whose disk was tampered with it is a documented answer.
+        cluster.nodes[1].harmed = true;
+        let wrong = cluster.stop().await;
+        assert_eq!(
+            wrong.len(),
+            1,
+            "the harmed one may, and the stopped one is gone: {wrong:?}"
+        );
+        assert!(
+            wrong[0].starts_with("ap-northeast-1 ended with exit status: 3"),
+            "{wrong:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_node_that_ends_by_itself_is_told_also_with_code_0_and_at_the_very_end() {
+        let (mut cluster, _folder) = cluster_of("echo ready; sleep 0.3; exit 0").await;
+        let give_up = tokio::time::Instant::now() + SOON;
+        let mut deaths = Vec::new();
+        while deaths.len() < 3 && tokio::time::Instant::now() < give_up {
+            deaths.extend(cluster.deaths());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert!(
+            deaths[2].contains("ended by itself, exit status: 0"),
+            "{deaths:?}"
+        );
+        assert_eq!(cluster.stop().await, Vec::<String>::new(), "told once");
+
+        let (cluster, _folder) = cluster_of("echo ready; exit 101").await;
+        while (0..3).any(|node| !is_over(&cluster, node)) {
+            assert!(tokio::time::Instant::now() < give_up, "they do not end");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let wrong = cluster.stop().await;
+        assert_eq!(wrong.len(), 3, "{wrong:?}");
+        assert!(wrong[0].contains("exit status: 101"), "{wrong:?}");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_can_not_begin_on_a_faulty_disk_waits_until_it_is_mended() {
+        let script = "trap 'exit 0' TERM; [ -e \"$(dirname \"$0\")/ill\" ] && exit 3; echo ready; \
+                      while :; do sleep 0.02; done";
+        let (mut cluster, folder) = cluster_of(script).await;
+        cluster.act(Action::Stop(0)).await.unwrap();
+        fs::write(folder.path().join("ill"), "").unwrap();
+        cluster.disk_is(0, true).unwrap();
+        cluster.act(Action::Start(0)).await.unwrap();
+        let give_up = tokio::time::Instant::now() + SOON;
+        while cluster.process_id(0).is_some() {
+            assert!(tokio::time::Instant::now() < give_up, "it does not end");
+            assert_eq!(cluster.deaths(), Vec::<String>::new());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        fs::remove_file(folder.path().join("ill")).unwrap();
+        cluster.disk_is(0, false).unwrap();
+        assert!(cluster.is_running(0), "it is started again");
+        while cluster.log_end(0).matches("ready").count() < 2 {
+            assert!(tokio::time::Instant::now() < give_up, "it does not begin");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        // One that was started on a healthy disk has no such excuse.
+        fs::write(folder.path().join("ill"), "").unwrap();
+        cluster.act(Action::Kill(1)).await.unwrap();
+        cluster.act(Action::Start(1)).await.unwrap();
+        let mut deaths = Vec::new();
+        while deaths.is_empty() {
+            assert!(
+                tokio::time::Instant::now() < give_up,
+                "its end is not noticed"
+            );
+            deaths.extend(cluster.deaths());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert!(
+            deaths[0].contains("ended by itself, exit status: 3"),
+            "{deaths:?}"
+        );
+        assert_eq!(cluster.stop().await, Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn a_node_that_does_what_it_is_told_is_none_to_complain_about() {
+        let good = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.02; done";
+        let (mut cluster, _folder) = cluster_of(good).await;
+        cluster.act(Action::Stop(0)).await.unwrap();
+        cluster.act(Action::Kill(1)).await.unwrap();
+        assert_eq!(cluster.deaths(), Vec::<String>::new());
+        assert_eq!(cluster.stop().await, Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn what_was_so_already_or_has_nobody_to_suffer_it_has_no_effect() {
+        let good = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.02; done";
+        let (mut cluster, _folder) = cluster_of(good).await;
+        let cut = Action::Wire(0, 1, Wire::Blackhole);
+        let twice = [
+            cut,
+            Action::HealWires,
+            Action::Pause(0),
+            Action::Resume(0),
+            Action::Processor(0, 5),
+            Action::Processor(0, 100),
+            Action::Pause(0),
+            Action::Start(0),
+            Action::Kill(0),
+            Action::Start(0),
+            Action::Stop(1),
+        ];
+        for action in twice {
+            let effects = [cluster.act(action).await, cluster.act(action).await];
+            assert_eq!(
+                effects,
+                [Ok(Effect::Changed), Ok(Effect::Nothing)],
+                "{action}"
+            );
+        }
+        for action in [Action::Kill(1), Action::Pause(1), Action::Processor(1, 5)] {
+            assert_eq!(cluster.act(action).await, Ok(Effect::Nothing), "{action}");
+        }
+        cluster.stop().await;
+    }
 }

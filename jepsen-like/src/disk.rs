@@ -43,6 +43,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use fuser::{BackgroundSession, Config, Errno, MountOption, Session};
 
@@ -92,6 +93,8 @@ pub struct Counters {
     pub syncs: u64,
     /// Bytes that the last power cut took away, in whole pages.
     pub lost: u64,
+    /// Whether the last power cut tore a write.
+    pub torn: bool,
 }
 
 /// A mounted disk, for processes of this user only. Unmounted when dropped; when this process is killed the mount stays,
@@ -232,11 +235,16 @@ impl fmt::Debug for Disk {
     }
 }
 
-/// Whether this machine lets us mount a disk: tries it.
+/// Whether this machine lets us mount a disk: tries it, once in the life of this process.
 ///
 /// # Errors
 /// Why not, in words.
 pub fn possible() -> Result<(), String> {
+    static TRIED: OnceLock<Result<(), String>> = OnceLock::new();
+    TRIED.get_or_init(try_one).clone()
+}
+
+fn try_one() -> Result<(), String> {
     let dir = tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}"))?;
     let at = dir.path().join("at");
     let disk =

@@ -19,7 +19,7 @@ mod situation;
 mod tests;
 
 pub use plan::{Plan, Planned};
-pub use situation::{Situation, Standing};
+pub use situation::{RECOVERS_WITHIN, Situation, Standing};
 
 /// A node by its position: region after region, in the order of the topology.
 pub type NodeIndex = usize;
@@ -294,6 +294,27 @@ pub enum Action {
     Data(NodeIndex, Data),
     /// A second process is started on a copy of a node's data, and has to be refused by the others or to end.
     Clone(NodeIndex),
+}
+
+/// What an action did that was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Something is otherwise than before.
+    Changed,
+    /// Nothing: all was so already, or there was nothing to do it to.
+    Nothing,
+}
+
+impl Effect {
+    /// [`Effect::Changed`] if so.
+    #[must_use]
+    pub fn if_changed(changed: bool) -> Effect {
+        if changed {
+            Effect::Changed
+        } else {
+            Effect::Nothing
+        }
+    }
 }
 
 /// Why an engine did not carry an action out.

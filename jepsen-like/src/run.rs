@@ -7,6 +7,7 @@
 //! A round has two phases. First clients act while faults strike: safety. Then everything is healed, and within a bound
 //! every operation has ended, lag is zero and all replicas are equal: liveness.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -22,16 +23,23 @@ use crate::workload::{Levels, Workload};
 mod afterwards;
 mod cell;
 mod forgive;
+mod gauge;
 mod load;
 pub mod outcome;
+mod pace;
 pub mod progress;
 mod round;
+mod shipping;
 mod strikes;
 #[cfg(test)]
 mod tests;
 
 pub use cell::{Cell, Deck};
 pub use outcome::{Outcome, Round};
+
+use outcome::Finding;
+use pace::Pace;
+use strikes::Struck;
 
 /// Rounds on one cluster before a fresh one takes over.
 const ROUNDS_PER_CLUSTER: u32 = 6;
@@ -51,8 +59,10 @@ pub struct Options {
     pub nemeses: Vec<Nemesis>,
     /// The whole run; a round that has begun is finished.
     pub time: Duration,
-    /// The load of one round.
+    /// The load of one round, at most.
     pub round: Duration,
+    /// Rounds that are wanted within the time: loads are made shorter for it, to a quarter at most. 0 for any number.
+    pub rounds: u32,
     /// Clients that ask each node at the beginning of a round.
     pub clients_per_node: usize,
     /// Longest pause of a client between two operations.
@@ -67,7 +77,9 @@ pub struct Options {
     pub prefix: String,
     /// Histories of clean rounds that are kept, the newest ones; those of other rounds all are.
     pub keep: usize,
-    /// What an earlier run in this folder, of the same seed, has done: it is taken up there.
+    /// What was asked for on the command line, by option: written into the verdict, and the same when it is taken up.
+    pub asked: BTreeMap<String, String>,
+    /// What an earlier run in this folder, of the same seed and options, has done: it is taken up there.
     pub done: Option<Outcome>,
 }
 
@@ -76,7 +88,8 @@ pub struct Options {
 /// Histories are written as `history-NNNN.jsonl`, the verdict so far as `verdict.json`, as each round ends.
 ///
 /// # Errors
-/// When a cluster can not be started or a file not be written. What a round finds wrong is in the outcome.
+/// When the run to take up had other options, the first cluster can not be started or a file not be written. A later
+/// cluster that can not be started is a round that is not clean, and the last one. What a round finds wrong is in the outcome.
 pub async fn run<T: Target>(
     options: &Options,
     mut start: impl AsyncFnMut(&[Nemesis]) -> anyhow::Result<T>,
@@ -84,47 +97,128 @@ pub async fn run<T: Target>(
 ) -> anyhow::Result<Outcome> {
     fs::create_dir_all(&options.folder)
         .with_context(|| format!("can not make the folder {}", options.folder.display()))?;
-    let begun = Instant::now();
+    if let Some(done) = &options.done {
+        done.is_continued_by(&options.asked)?;
+    }
     let mut deck = Deck::new(options);
-    let mut outcome = Outcome::new(options);
-    let before = outcome.seconds;
-    for _ in &outcome.rounds {
+    let mut course = Course::new(options);
+    for _ in &course.outcome.rounds {
         deck.draw();
     }
-    while begun.elapsed() < options.time {
+    while course.goes_on() {
         let cells = deck.upcoming(ROUNDS_PER_CLUSTER as usize);
         let kinds: Vec<Nemesis> = cells.iter().flat_map(|cell| cell.nemeses.clone()).collect();
-        let mut target = start(&kinds).await?;
-        let ready = target.settle(READY_WITHIN).await;
-        if let Err(missing) = ready {
-            target.stop().await;
-            anyhow::bail!("the cluster is not ready after {READY_WITHIN:?}: {missing}");
-        }
-        for cell in cells {
+        let mut target = match ready(start(&kinds).await).await {
+            Ok(target) => target,
+            // Where not even the first one starts, nothing was tried.
+            Err(error) if course.played == 0 => return Err(error),
+            Err(error) => {
+                // There always is an upcoming one.
+                course.took(course.unplayed(&cells[0], &error), &mut told)?;
+                break;
+            }
+        };
+        let mut cells = cells.into_iter().peekable();
+        while let Some(cell) = cells.next() {
             deck.draw();
-            let number = outcome.rounds.len() as u32;
-            let round = match round::play(options, number, &cell, &mut target).await {
+            let load = course.pace.load(course.begun.elapsed());
+            let number = course.number();
+            let mut round = match round::play(options, number, (&cell, load), &mut target).await {
                 Ok(round) => round,
                 Err(error) => {
                     target.stop().await;
                     return Err(error);
                 }
             };
+            course.pace.played(load);
             let spent = !round.is_clean() || cell.destroys();
-            told(&round);
-            outcome.add(round);
-            outcome.seconds = before + begun.elapsed().as_secs_f64();
-            outcome.write(&options.folder)?;
-            prune(options, &outcome);
-            if spent || begun.elapsed() >= options.time {
+            if spent || cells.peek().is_none() || !course.goes_on() {
+                course.outcome.probes(target.probes().await);
+                // The last round of a cluster answers for how its processes end.
+                round.ended(target.stop().await);
+                course.took(round, &mut told)?;
                 break;
             }
+            course.took(round, &mut told)?;
         }
-        outcome.probes(target.probes().await);
-        target.stop().await;
     }
-    outcome.write(&options.folder)?;
-    Ok(outcome)
+    course.outcome.write(&options.folder)?;
+    Ok(course.outcome)
+}
+
+/// A cluster that was started, when it is ready; none of its processes is left when it does not get so.
+async fn ready<T: Target>(started: anyhow::Result<T>) -> anyhow::Result<T> {
+    let mut target = started?;
+    let Err(missing) = target.settle(READY_WITHIN).await else {
+        return Ok(target);
+    };
+    let ends = target.stop().await;
+    let ends = ends
+        .iter()
+        .map(|end| format!("\n{end}"))
+        .collect::<String>();
+    anyhow::bail!("the cluster is not ready after {READY_WITHIN:?}: {missing}{ends}")
+}
+
+/// A run so far.
+struct Course<'a> {
+    options: &'a Options,
+    begun: Instant,
+    pace: Pace,
+    /// Rounds that this run itself has played.
+    played: u32,
+    /// What earlier runs that it takes up have taken, seconds.
+    before: f64,
+    outcome: Outcome,
+}
+
+impl Course<'_> {
+    fn new(options: &Options) -> Course<'_> {
+        let outcome = Outcome::new(options);
+        Course {
+            options,
+            begun: Instant::now(),
+            pace: Pace::new(options),
+            played: 0,
+            before: outcome.seconds,
+            outcome,
+        }
+    }
+
+    /// Whether there is time for another round.
+    fn goes_on(&self) -> bool {
+        self.begun.elapsed() < self.options.time
+    }
+
+    /// The number of the next round.
+    fn number(&self) -> u32 {
+        self.outcome.rounds.len() as u32
+    }
+
+    /// A round whose cluster did not start.
+    fn unplayed(&self, cell: &Cell, error: &anyhow::Error) -> Round {
+        // Its own layout nobody knows: that of the round before, without which there is no such round.
+        let layout = self.outcome.rounds.last().map(|round| round.layout);
+        let layout = layout.unwrap_or(Layout {
+            regions: 1,
+            nodes_per_region: 1,
+        });
+        let mut round = Round::new(self.number(), cell, layout, &Struck::default());
+        let what = format!("the cluster for it can not be started: {error:#}");
+        round.findings.push(Finding::new("cluster_starts", what));
+        round
+    }
+
+    /// Takes in a round that is over, and writes down what came of the run so far.
+    fn took(&mut self, round: Round, told: &mut impl FnMut(&Round)) -> anyhow::Result<()> {
+        told(&round);
+        self.played += 1;
+        self.outcome.add(round);
+        self.outcome.seconds = self.before + self.begun.elapsed().as_secs_f64();
+        self.outcome.write(&self.options.folder)?;
+        prune(self.options, &self.outcome);
+        Ok(())
+    }
 }
 
 /// Removes the verdict and the histories of the run in a folder; nothing else of what is there.

@@ -7,11 +7,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::history::Record;
-use crate::nemesis::{Action, Layout, NodeIndex, Refused};
+use crate::nemesis::{Action, Effect, Layout, NodeIndex, Refused};
 use crate::workload::Intent;
 
 pub mod etcd;
 pub mod hansa;
+
+/// The number of the first process that reads final states; those of a run's clients are below it.
+pub const FINAL_PROCESS: u64 = 1_000_000;
 
 /// A running cluster. The methods that change it are called one after the other.
 pub trait Target: Send {
@@ -38,11 +41,12 @@ pub trait Target: Send {
     /// When it can not be made; a node that does not run is no reason.
     fn client(&self, process: u64, node: NodeIndex) -> anyhow::Result<Self::Client>;
 
-    /// Carries an action out. Returns when it is in force; a node that was started need not be ready.
+    /// Carries an action out. Returns when it is in force, and whether it changed anything; a node that was started
+    /// need not be ready.
     ///
     /// # Errors
     /// [`Refused`].
-    fn act(&mut self, action: Action) -> impl Future<Output = Result<(), Refused>> + Send;
+    fn act(&mut self, action: Action) -> impl Future<Output = Result<Effect, Refused>> + Send;
 
     /// Ends all faults and starts every node that does not run. Returns without waiting for readiness.
     ///
@@ -75,8 +79,9 @@ pub trait Target: Send {
     /// Processes that ended although nobody ended them, since the last question; in words. A clean run has none.
     fn deaths(&mut self) -> Vec<String>;
 
-    /// Ends everything. When it returns no process is left.
-    fn stop(self) -> impl Future<Output = ()> + Send;
+    /// Ends everything. When it returns no process is left. Says which processes did not end as they should, in words;
+    /// those that [`Target::deaths`] did not tell of yet are among them. After a clean run there are none.
+    fn stop(self) -> impl Future<Output = Vec<String>> + Send;
 }
 
 /// How often a client repeats a write whose outcome is unknown under its request id, permille; else it lets it be. The

@@ -19,6 +19,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -278,11 +279,16 @@ fn join(namespace: &str, address: Ipv4Addr) -> anyhow::Result<SyncDevice> {
 }
 
 /// Whether this machine permits it: by a WAN of one host, in which a connection to a port where nobody listens has to
-/// be refused by the host's own TCP. Takes some ten milliseconds.
+/// be refused by the host's own TCP. Takes some ten milliseconds, once in the life of this process.
 ///
 /// # Errors
 /// What is missing, in words.
 pub fn possible() -> Result<(), String> {
+    static TRIED: OnceLock<Result<(), String>> = OnceLock::new();
+    TRIED.get_or_init(try_one).clone()
+}
+
+fn try_one() -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
         return Err("hosts in network namespaces need root".to_owned());
     }

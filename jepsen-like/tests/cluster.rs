@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -14,8 +15,8 @@ use hansa_jepsen::history::{
 };
 use hansa_jepsen::nemesis::{Action, Clock, Data, Disk, Layout, Nemesis, NodeIndex, Refused, Wire};
 use hansa_jepsen::run::{self, Options};
-use hansa_jepsen::target::hansa::{FINAL_PROCESS, HansaClient, HansaTarget, RemoteTarget};
-use hansa_jepsen::target::{RunClock, Target, TargetClient};
+use hansa_jepsen::target::hansa::{HansaClient, HansaTarget, RemoteTarget};
+use hansa_jepsen::target::{FINAL_PROCESS, RunClock, Target, TargetClient};
 use hansa_jepsen::workload::{Intent, Levels, Tie, Workload};
 
 mod support;
@@ -171,6 +172,13 @@ async fn compare_and_set(scribe: &mut Scribe) {
         .await;
 }
 
+/// Every checker has to be content with a history.
+fn judge(what: &str, records: Vec<Record>) {
+    for (name, verdict) in checker::check_all(&History { records }) {
+        assert!(verdict.is_ok(), "{what}: {name}: {verdict:?}");
+    }
+}
+
 async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..600 {
         if holds().await {
@@ -308,16 +316,13 @@ async fn real_processes_are_loaded_broken_healed_and_judged() {
         "{usage:?}"
     );
     assert_eq!(target.deaths(), Vec::<String>::new());
-    target.stop().await;
+    assert_eq!(target.stop().await, Vec::<String>::new());
     for id in processes {
         assert!(!Path::new(&format!("/proc/{id}")).exists(), "{id} is left");
     }
 
     let records = [near.records, far.records, other.records, finals].concat();
-    let history = History { records };
-    for (name, verdict) in checker::check_all(&history) {
-        assert!(verdict.is_ok(), "{name}: {verdict:?}");
-    }
+    judge("all of it", records);
 }
 
 /// Processor time that a process has had, in ticks of the system.
@@ -389,7 +394,7 @@ async fn processes_stand_still_run_slowly_and_go_on() {
     target.act(Action::Start(1)).await.unwrap();
     target.settle(SETTLED).await.unwrap();
     assert_eq!(target.deaths(), Vec::<String>::new());
-    target.stop().await;
+    assert_eq!(target.stop().await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -426,11 +431,9 @@ async fn a_node_whose_data_is_gone_or_old_or_damaged_comes_back_without_its_vote
             "{finals:?}"
         );
         assert_eq!(target.deaths(), Vec::<String>::new(), "{damage:?}");
-        target.stop().await;
+        assert_eq!(target.stop().await, Vec::<String>::new());
         let records = [scribe.records, finals].concat();
-        for (name, verdict) in checker::check_all(&History { records }) {
-            assert!(verdict.is_ok(), "{damage:?}: {name}: {verdict:?}");
-        }
+        judge(&format!("{damage:?}"), records);
     }
 }
 
@@ -463,12 +466,10 @@ async fn a_second_process_on_a_copy_of_the_data_costs_nothing_that_was_acknowled
     assert!(settled.is_ok(), "{settled:?}{log}");
     let keys = ["registers/r", "registers/cloned", "counters/c", "sets/s"].map(str::to_owned);
     let finals = target.finals(&keys, clock).await;
-    target.stop().await;
+    assert_eq!(target.stop().await, Vec::<String>::new());
     let mut records = [scribe.records, finals].concat();
     records.extend(scribes.into_iter().flat_map(|scribe| scribe.records));
-    for (name, verdict) in checker::check_all(&History { records }) {
-        assert!(verdict.is_ok(), "{name}: {verdict:?}");
-    }
+    judge("all of it", records);
 }
 
 /// Whether the peers of a node say that its clock differs.
@@ -515,7 +516,7 @@ async fn wall_clocks_jump_and_are_mended_while_the_node_runs() {
     target.heal().await.unwrap();
     target.settle(SETTLED).await.unwrap();
     assert!(!is_disputed(&target, 0).await);
-    target.stop().await;
+    assert_eq!(target.stop().await, Vec::<String>::new());
 }
 
 fn wall_ms() -> f64 {
@@ -585,7 +586,7 @@ async fn wall_clocks_show_what_they_are_told() {
             "{clock:?}: {shown} is not within {low} and {high}"
         );
     }
-    target.stop().await;
+    assert_eq!(target.stop().await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -637,11 +638,9 @@ async fn power_cuts_and_failing_disks_cost_nothing_that_was_acknowledged() {
     let finals = target.finals(&keys, clock).await;
     assert!(target.usage().await.iter().all(|it| it.disk > 0));
     assert_eq!(target.deaths(), Vec::<String>::new());
-    target.stop().await;
+    assert_eq!(target.stop().await, Vec::<String>::new());
     let records = [scribe.records, finals].concat();
-    for (name, verdict) in checker::check_all(&History { records }) {
-        assert!(verdict.is_ok(), "{name}: {verdict:?}");
-    }
+    judge("all of it", records);
 }
 
 /// The whole runner, on a cluster that it did not start.
@@ -657,6 +656,7 @@ async fn a_cluster_that_somebody_else_runs_is_tested_without_faults() {
         nemeses: vec![Nemesis::Kill],
         time: Duration::from_millis(1),
         round: Duration::from_secs(4),
+        rounds: 0,
         clients_per_node: 2,
         think: Duration::from_millis(40),
         deadline: DEADLINE,
@@ -664,6 +664,7 @@ async fn a_cluster_that_somebody_else_runs_is_tested_without_faults() {
         folder: folder.path().to_owned(),
         prefix: "mine-".to_owned(),
         keep: 1,
+        asked: BTreeMap::new(),
         done: None,
     };
     let start = async |_: &[Nemesis]| RemoteTarget::connect(&url).await;

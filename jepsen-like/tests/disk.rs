@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod disk_support;
+#[path = "support/say.rs"]
+mod say;
 mod support;
 
 use std::fs::{self, File, OpenOptions};
@@ -17,9 +19,10 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use disk_support::node::{Accident, Outcome};
-use disk_support::{Bench, bench, node, say};
+use disk_support::{Bench, bench, node};
 use hansa_jepsen::disk::{Entries, Settings};
 use hansa_jepsen::nemesis::{Data, Disk as Fault, Refused};
+use say::say;
 
 fn sync_dir(path: &Path) {
     File::open(path).unwrap().sync_all().unwrap();

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are not marked as tests
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ fn options(seed: u64, nemeses: &[Nemesis], round: Duration, folder: &Path) -> Op
         nemeses: nemeses.to_vec(),
         time: Duration::from_millis(1),
         round,
+        rounds: 0,
         clients_per_node: 2,
         think: Duration::from_millis(20),
         deadline: Duration::from_secs(2),
@@ -42,6 +44,7 @@ fn options(seed: u64, nemeses: &[Nemesis], round: Duration, folder: &Path) -> Op
         folder: folder.to_owned(),
         prefix: String::new(),
         keep: 100,
+        asked: BTreeMap::new(),
         done: None,
     }
 }

@@ -15,6 +15,11 @@ use std::time::{Duration, Instant};
 use hansa_jepsen::nemesis::{Layout, NodeIndex, Refused, Wire};
 use hansa_jepsen::wan::{self, Host, Wan, WireState};
 
+#[path = "support/say.rs"]
+mod say;
+
+use say::say;
+
 /// What this program does instead of testing, when it is started on a host.
 const ROLE: &str = "HANSA_WAN_ROLE";
 
@@ -31,11 +36,6 @@ fn layout(regions: usize) -> Layout {
         regions,
         nodes_per_region: 1,
     }
-}
-
-/// Prints a line that the test runner does not swallow.
-fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// One case at a time: a busy machine makes a WAN late.

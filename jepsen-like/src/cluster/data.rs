@@ -13,7 +13,7 @@ use crate::random::Random;
 const BLOCK: usize = 4096;
 
 /// The bytes that the file system gave to a directory's files. What vanishes while it is looked at counts as nothing.
-pub(super) fn bytes(folder: &Path) -> u64 {
+pub(crate) fn bytes(folder: &Path) -> u64 {
     let files = files(folder).unwrap_or_default();
     let sizes = files.iter().filter_map(|path| fs::metadata(path).ok());
     // The system counts in 512 bytes, whatever the file system's block is.
@@ -24,7 +24,7 @@ pub(super) fn bytes(folder: &Path) -> u64 {
 ///
 /// # Errors
 /// When a file can not be removed.
-pub(super) fn wipe(folder: &Path) -> Result<()> {
+pub(crate) fn wipe(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("can not remove {}", folder.display()))

@@ -5,15 +5,14 @@
 //! backward direction of the one that the receiver dials.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroU64;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use hansa_linkproxy::{Cut, Direction, DirectionSettings, LOSS_MAX, Link, LinkSettings};
+use hansa_linkproxy::{Direction, DirectionSettings, Link, LinkSettings};
 
 use super::ports::Ports;
 use super::spec::Spec;
 use crate::nemesis::{NodeIndex, Refused, Wire};
+use crate::wan::settings_for;
 
 /// A link and what it does without faults.
 struct Running {
@@ -70,7 +69,7 @@ impl Links {
             (self.link(to, from), Direction::Backward),
         ];
         for (running, direction) in dialled {
-            let settings = faulty(running.healthy, wire)?;
+            let settings = settings_for(wire, running.healthy.delay)?;
             running.link.set(direction, settings);
         }
         Ok(())
@@ -99,40 +98,12 @@ impl Links {
     }
 }
 
-/// What a healthy direction does under a fault. A proxy of streams loses a message with its whole connection.
-fn faulty(healthy: DirectionSettings, wire: Wire) -> Result<DirectionSettings, Refused> {
-    let cut = |cut| DirectionSettings { cut, ..healthy };
-    Ok(match wire {
-        Wire::Open => healthy,
-        Wire::Blackhole => cut(Cut::Blackhole),
-        Wire::Reset => cut(Cut::Reset),
-        Wire::HalfOpen => cut(Cut::HalfOpen),
-        Wire::Delay(ms) => DirectionSettings {
-            delay: healthy.delay + Duration::from_millis(ms),
-            ..healthy
-        },
-        Wire::Jitter(ms) => DirectionSettings {
-            jitter: Duration::from_millis(ms),
-            ..healthy
-        },
-        Wire::Loss(permille) => DirectionSettings {
-            loss: u16::try_from(permille).unwrap_or(LOSS_MAX),
-            ..healthy
-        },
-        Wire::Bandwidth(bytes) => DirectionSettings {
-            // No byte a second is next to nothing.
-            bandwidth: NonZeroU64::new(bytes.max(1)),
-            ..healthy
-        },
-        Wire::Duplication(_) => {
-            let why = "doubled messages on a proxied link: they need hosts in network namespaces";
-            return Err(Refused::NotHere(why.to_owned()));
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use hansa_linkproxy::Cut;
+
     use super::*;
     use crate::nemesis::Layout;
 
@@ -180,6 +151,8 @@ mod tests {
         links.set(1, 2, Wire::Jitter(30)).unwrap();
         let now = settings(&links, 1, 2)[0];
         assert_eq!((now.delay, now.jitter), (ms(45), ms(30)));
+        links.set(1, 2, Wire::Loss(300)).unwrap();
+        assert_eq!(settings(&links, 1, 2)[0].loss, 30, "for each read a tenth");
         links.set(1, 2, Wire::Open).unwrap();
         assert_eq!(settings(&links, 1, 2), settings(&links, 2, 1));
         assert_eq!(links.set(1, 1, Wire::Blackhole), Ok(()), "no wire");

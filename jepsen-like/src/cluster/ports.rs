@@ -23,7 +23,7 @@ pub struct Addresses {
 
 /// The addresses of some nodes, held until this is dropped.
 #[derive(Debug)]
-pub(super) struct Ports {
+pub struct Ports {
     nodes: Vec<Addresses>,
     _held: Vec<TcpSocket>,
 }
@@ -33,7 +33,7 @@ impl Ports {
     ///
     /// # Errors
     /// When the system has none left.
-    pub(super) fn take(nodes: usize) -> Result<Ports> {
+    pub fn take(nodes: usize) -> Result<Ports> {
         let mut held = Vec::with_capacity(3 * nodes);
         let mut take = || -> Result<SocketAddr> {
             let (socket, address) = hold().context("no free port could be had")?;
@@ -71,7 +71,11 @@ impl Ports {
     }
 
     /// Those of a node.
-    pub(super) fn of(&self, node: NodeIndex) -> Addresses {
+    ///
+    /// # Panics
+    /// When there is no such node.
+    #[must_use]
+    pub fn of(&self, node: NodeIndex) -> Addresses {
         self.nodes[node]
     }
 }

@@ -1,9 +1,10 @@
 //! `hansa-jepsen run`: real processes, real faults, a verdict.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::cluster::{Spec, Wires};
@@ -19,6 +20,10 @@ use crate::workload::name_of;
 
 /// Longest run that can be asked for: a month.
 const HOURS_MAX: u64 = 720;
+/// The load of a round where nothing else is said, seconds.
+const ROUND: u64 = 8;
+/// Where nothing is said of rounds, so many seconds of a run have one: five minutes have thirty.
+const ROUND_EACH: u64 = 10;
 /// An operation is given up after this.
 const DEADLINE: Duration = Duration::from_millis(2_500);
 /// How long after healing everything must be quiet and equal.
@@ -48,9 +53,13 @@ pub struct RunArgs {
     /// The whole run, seconds; a round that has begun is finished.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=HOURS_MAX * 3600))]
     time: u64,
-    /// The load of one round, seconds.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    round: u64,
+    /// The load of one round, seconds, at most; 8 when it is not given.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    round: Option<u64>,
+    /// Rounds to do in that time: loads get shorter for it, to a quarter at most. One each 10 s when neither this nor
+    /// --round is given.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rounds: Option<u32>,
     /// Everything that varies is drawn from it; a new one each time when it is not given.
     #[arg(long)]
     seed: Option<u64>,
@@ -248,6 +257,13 @@ impl RunArgs {
             (_, before) => before,
         };
         let drawn = || self.seed.unwrap_or_else(rand::random);
+        if let (Some(done), Some(seed)) = (&done, self.seed) {
+            let before = done.seed;
+            ensure!(
+                seed == before,
+                "--resume: --seed was {before} and is {seed}; leave it out"
+            );
+        }
         Ok(Options {
             seed: done.as_ref().map_or_else(drawn, |done| done.seed),
             workloads: chosen("workload", &self.workload)?,
@@ -258,7 +274,13 @@ impl RunArgs {
                 nemeses
             },
             time: Duration::from_secs(self.time),
-            round: Duration::from_secs(self.round),
+            round: Duration::from_secs(self.round.unwrap_or(ROUND)),
+            rounds: match (self.rounds, self.round) {
+                (Some(rounds), _) => rounds,
+                // Their length was asked for: there are as many as fit.
+                (None, Some(_)) => 0,
+                (None, None) => u32::try_from(self.time / ROUND_EACH).unwrap_or(u32::MAX),
+            },
             clients_per_node: self.clients.into(),
             think: Duration::from_millis(self.think),
             deadline: DEADLINE,
@@ -269,6 +291,7 @@ impl RunArgs {
                 _ => String::new(),
             },
             keep: self.keep,
+            asked: self.asked(),
             done,
         })
     }
@@ -305,30 +328,47 @@ impl RunArgs {
 
     /// The command that repeats the run.
     fn replay(&self, options: &Options) -> String {
-        let mut words = vec![
-            format!("{} run", super::invocation()),
-            format!("--target {}", name_of(&self.target)),
-            format!("--workload {}", self.workload.join(",")),
-            format!("--levels {}", self.levels.join(",")),
-            format!("--nemesis {}", self.nemesis.join(",")),
-            format!("--time {} --round {}", self.time, self.round),
-            format!("--nodes-per-region {}", self.nodes_per_region),
-            format!("--clients {} --think {}", self.clients, self.think),
-            format!("--engine {}", self.engine),
-            format!("--wires {}", name_of(&self.wires)),
-            format!("--seed {}", options.seed),
-        ];
-        words.extend(self.regions.map(|it| format!("--regions {it}")));
-        words.extend(self.endpoint.as_ref().map(|it| format!("--endpoint {it}")));
-        let bin = self.bin.as_ref();
-        words.extend(bin.map(|it| format!("--bin {}", it.display())));
-        let without = self
-            .without
-            .iter()
-            .map(|it| format!("--without {}", it.name()));
-        words.extend(without);
-        words.extend(self.plain.then(|| "--plain".to_owned()));
+        let mut words = vec![format!("{} run --time {}", super::invocation(), self.time)];
+        words.extend(
+            options
+                .asked
+                .iter()
+                .map(|(name, value)| match value.as_str() {
+                    "" => format!("--{name}"),
+                    value => format!("--{name} {value}"),
+                }),
+        );
+        words.push(format!("--seed {}", options.seed));
         words.join(" ")
+    }
+
+    /// What decides what a round is, by option; empty for one that has no value. Not how long to go on, nor what to keep
+    /// of it and where.
+    fn asked(&self) -> BTreeMap<String, String> {
+        let list = |names: Vec<String>| (!names.is_empty()).then(|| names.join(","));
+        let without = self.without.iter().map(|it| it.name()).collect();
+        let all = [
+            ("target", Some(name_of(&self.target))),
+            ("endpoint", self.endpoint.clone()),
+            ("workload", list(self.workload.clone())),
+            ("levels", list(self.levels.clone())),
+            ("nemesis", list(self.nemesis.clone())),
+            ("without", list(without)),
+            ("round", self.round.map(|it| it.to_string())),
+            ("rounds", self.rounds.map(|it| it.to_string())),
+            ("regions", self.regions.map(|it| it.to_string())),
+            ("nodes-per-region", Some(self.nodes_per_region.to_string())),
+            ("clients", Some(self.clients.to_string())),
+            ("think", Some(self.think.to_string())),
+            ("engine", Some(self.engine.clone())),
+            ("bin", self.bin.as_ref().map(|it| it.display().to_string())),
+            ("wires", Some(name_of(&self.wires))),
+            ("plain", self.plain.then(String::new)),
+        ];
+        let given = all
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        given.collect()
     }
 
     /// A cluster that can do what these kinds of fault need.

@@ -211,6 +211,7 @@ impl State {
             }
         }
         self.counters.lost = lost;
+        self.counters.torn = torn.is_some();
         let torn = match torn {
             Some(ino) => format!("; of {} {done}", self.tree.path(ino).display()),
             None if tear => "; no unsynced write to tear".to_owned(),

@@ -49,7 +49,8 @@ pub struct FaultEvent {
 }
 
 impl FaultEvent {
-    /// The line of it: the action began at `from_ns` and was in force at `until_ns`.
+    /// The line of it: what it says may not hold yet from `from_ns` on, and holds from `until_ns` on. Both engines
+    /// write one moment for both: before a fault strikes, after one has ended.
     #[must_use]
     pub fn record(&self, from_ns: u64, until_ns: u64) -> Record {
         let names = |regions: &[String]| regions.iter().cloned().map(Value::from).collect();

@@ -19,7 +19,7 @@ pub enum Standing {
 }
 
 /// How long a node that was started, or whose disk or clock is healthy again, may take to serve as before.
-const RECOVERS_WITHIN: Duration = Duration::from_secs(4);
+pub const RECOVERS_WITHIN: Duration = Duration::from_secs(4);
 
 /// Why a node is not whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

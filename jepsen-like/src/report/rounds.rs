@@ -112,6 +112,10 @@ fn held(round: &Round) -> String {
 fn strikes(round: &Round) -> String {
     let struck = round.cell.nemeses.iter().map(|kind| {
         let times = round.strikes.get(kind).copied().unwrap_or(0);
+        let vain = match round.vain.get(kind) {
+            Some(vain) => format!(", and {} without effect", words::plural(*vain, "time")),
+            None => String::new(),
+        };
         match round.not_here.get(kind) {
             Some(why) => format!(
                 "<b>{}</b>: not possible here: {}",
@@ -119,7 +123,7 @@ fn strikes(round: &Round) -> String {
                 short(why, WORDS_MAX)
             ),
             None => format!(
-                "<b>{}</b>: {}",
+                "<b>{}</b>: {}{vain}",
                 text(&kind.name()),
                 words::plural(times, "time")
             ),

@@ -123,7 +123,9 @@ fn links_lead_somewhere(page: &str) {
 fn outcome(rounds: Vec<Round>) -> Outcome {
     Outcome {
         seed: 4711,
+        asked: BTreeMap::new(),
         seconds: 312.4,
+        wanted: 0,
         rounds,
         probes: BTreeMap::from([
             ("forwarded_session_read".to_owned(), 311),
@@ -147,6 +149,8 @@ fn round(number: u32, nemeses: &[Nemesis]) -> Round {
         },
         layout: LAYOUT,
         strikes: strikes.map(|it| (*it, 3)).collect(),
+        load_ms: 8000,
+        vain: BTreeMap::new(),
         not_here: BTreeMap::new(),
         settled_ms: Some(400 + u64::from(number) * 77 % 900),
         figures: Vec::new(),

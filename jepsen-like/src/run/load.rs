@@ -32,7 +32,7 @@ impl Desk {
     pub(super) fn new(
         options: &Options,
         (recipe, mix): (Recipe, Mix),
-        (layout, clock): (Layout, RunClock),
+        (layout, clock, until): (Layout, RunClock, Duration),
         prefix: &str,
     ) -> Desk {
         Desk {
@@ -44,7 +44,7 @@ impl Desk {
             clock,
             think: options.think,
             deadline: options.deadline,
-            until: options.round,
+            until,
         }
     }
 

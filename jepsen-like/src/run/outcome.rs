@@ -1,7 +1,7 @@
 //! What came of a run, as it is written down: `verdict.json` beside the histories.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -76,8 +76,15 @@ pub struct Round {
     pub cell: Cell,
     /// Regions and nodes of each.
     pub layout: Layout,
-    /// How often each kind of fault began.
+    /// How long clients acted, milliseconds.
+    #[serde(default)]
+    pub load_ms: u64,
+    /// How often each kind of fault struck and did what it is about.
     pub strikes: BTreeMap<Nemesis, u64>,
+    /// How often each kind of fault was brought about and did nothing: a process was dead already, a power cut found
+    /// nothing unsynced.
+    #[serde(default)]
+    pub vain: BTreeMap<Nemesis, u64>,
     /// Kinds of fault that this machine or engine can not do, and what would be needed.
     pub not_here: BTreeMap<Nemesis, String>,
     /// Time from healing until everything was quiet and equal; `None` when it never was.
@@ -99,7 +106,9 @@ impl Round {
             number,
             cell: cell.clone(),
             layout,
+            load_ms: 0,
             strikes: struck.strikes.clone(),
+            vain: struck.vain.clone(),
             not_here: struck.not_here.clone(),
             settled_ms: None,
             figures: Vec::new(),
@@ -109,6 +118,13 @@ impl Round {
                 .map(|why| Finding::new("harness", why.clone()))
                 .collect(),
         }
+    }
+
+    /// Notes processes that ended although nobody ended them, or otherwise than they should.
+    pub(super) fn ended(&mut self, wrong: Vec<String>) {
+        let found = wrong.into_iter();
+        self.findings
+            .extend(found.map(|what| Finding::new("process_ended", what)));
     }
 
     /// Whether nothing is wrong.
@@ -204,8 +220,14 @@ fn percentiles(took_us: &[u64]) -> (u64, u64) {
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
+    /// What was asked for, by option of the command line, without the time and the folder.
+    #[serde(default)]
+    pub asked: BTreeMap<String, String>,
     /// How long it took, seconds.
     pub seconds: f64,
+    /// How many rounds were wanted within that time; 0 for any number.
+    #[serde(default)]
+    pub wanted: u32,
     /// Its rounds.
     pub rounds: Vec<Round>,
     /// How often rare paths were taken.
@@ -217,7 +239,10 @@ pub struct Outcome {
 impl Outcome {
     pub(super) fn new(options: &Options) -> Outcome {
         if let Some(done) = &options.done {
-            return done.clone();
+            return Outcome {
+                wanted: done.wanted + options.rounds,
+                ..done.clone()
+            };
         }
         let lacking = options.nemeses.iter().filter_map(|it| match it.support() {
             Support::NotApplicable(issue) => Some((*it, issue)),
@@ -225,11 +250,42 @@ impl Outcome {
         });
         Outcome {
             seed: options.seed,
+            asked: options.asked.clone(),
             seconds: 0.0,
+            wanted: options.rounds,
             rounds: Vec::new(),
             probes: BTreeMap::new(),
             not_applicable: lacking.collect(),
         }
+    }
+
+    /// Whether a run that is asked for with these options is this one, taken up again: what was proved in its rounds
+    /// would be claimed for others else.
+    ///
+    /// # Errors
+    /// Names every option that differs, and both values.
+    pub fn is_continued_by(&self, asked: &BTreeMap<String, String>) -> anyhow::Result<()> {
+        let said = |of: &BTreeMap<String, String>, name: &str| match of.get(name) {
+            Some(value) if value.is_empty() => "given".to_owned(),
+            Some(value) => format!("`{value}`"),
+            None => "not given".to_owned(),
+        };
+        let names: BTreeSet<&String> = self.asked.keys().chain(asked.keys()).collect();
+        let differ = names
+            .into_iter()
+            .filter(|it| self.asked.get(*it) != asked.get(*it));
+        let lines = differ.map(|name| {
+            let (before, now) = (said(&self.asked, name), said(asked, name));
+            format!("--{name} was {before} and is {now}")
+        });
+        let lines: Vec<String> = lines.collect();
+        anyhow::ensure!(
+            lines.is_empty(),
+            "--resume takes a run up with the options that it was begun with: {}; give the same ones, or name another \
+             folder with --out",
+            lines.join(", ")
+        );
+        Ok(())
     }
 
     pub(super) fn probes(&mut self, probes: BTreeMap<String, u64>) {

@@ -24,6 +24,9 @@ pub fn line(round: &Round) -> String {
         round.layout.nodes_per_region,
         round.cell.describe(),
     );
+    for (kind, times) in &round.vain {
+        text += &format!("\n    {times} more did nothing: {}", kind.name());
+    }
     for (kind, why) in &round.not_here {
         text += &format!("\n    not done: {}: {why}", kind.name());
     }
@@ -52,8 +55,14 @@ pub fn closing(outcome: &Outcome) -> String {
         .iter()
         .flat_map(|it| it.strikes.values())
         .sum();
+    let vain = outcome.rounds.iter().flat_map(|it| it.vain.values());
+    let vain: u64 = vain.sum();
+    let wanted = match outcome.wanted {
+        0 => String::new(),
+        wanted => format!(" ({wanted} wanted)"),
+    };
     let mut text = format!(
-        "{} rounds in {:.0} s: {faults} faults; {} operations: {ok} done, {failed} refused, {unknown} of unknown outcome\n",
+        "{} rounds{wanted} in {:.0} s: {faults} faults, {vain} more that did nothing; {} operations: {ok} done, {failed} refused, {unknown} of unknown outcome\n",
         outcome.rounds.len(),
         outcome.seconds,
         ok + failed + unknown,

@@ -11,21 +11,24 @@ use tokio::task::JoinSet;
 use super::load::{self, Desk};
 use super::outcome::{Finding, Round};
 use super::strikes::{self, Struck};
-use super::{Cell, Options, afterwards, forgive, random_of};
+use super::{Cell, Options, afterwards, forgive, gauge, random_of};
 use crate::checker;
-use crate::history::events::UsageEvent;
 use crate::history::{History, Record};
 use crate::nemesis::Plan;
-use crate::target::{RunClock, Target, Usage};
+use crate::target::{RunClock, Target};
 
-/// Plays a round on a cluster that is ready and quiet.
+/// How long reading the final state may take, all keys and nodes together. It takes a second or two; a loaded machine,
+/// or several nodes that do not answer, take longer.
+const FINALS_WITHIN: Duration = Duration::from_secs(60);
+
+/// Plays a round on a cluster that is ready and quiet; clients act for as long as `load`.
 ///
 /// # Errors
 /// When a client can not be made or the history not be written; what is wrong with the target is in the round.
 pub(super) async fn play<T: Target>(
     options: &Options,
     number: u32,
-    cell: &Cell,
+    (cell, load): (&Cell, Duration),
     target: &mut T,
 ) -> anyhow::Result<Round> {
     let mut random = random_of(options.seed, number);
@@ -34,12 +37,13 @@ pub(super) async fn play<T: Target>(
     let clock = RunClock::start();
     let recipe = (cell.workload.recipe(), cell.levels.mix());
     let prefix = format!("{}r{number}-", options.prefix);
-    let desk = Arc::new(Desk::new(options, recipe, (layout, clock), &prefix));
+    let desk = Arc::new(Desk::new(options, recipe, (layout, clock, load), &prefix));
     let clients = load::start(target, &desk, options.clients_per_node, &mut random)?;
-    let struck = strikes::carry_out(&plan, target, &desk, (clock, options.round)).await;
-    let left = options.round.saturating_sub(clock.elapsed());
-    tokio::time::sleep(left).await;
+    // The seed's faults are the same ones whatever the load is, only closer together.
+    let pressed = load.as_secs_f64() / options.round.as_secs_f64().max(f64::MIN_POSITIVE);
+    let struck = strikes::carry_out(&plan, target, &desk, (clock, load, pressed)).await;
     let mut round = Round::new(number, cell, layout, &struck);
+    round.load_ms = u64::try_from(load.as_millis()).unwrap_or(u64::MAX);
     let (findings, settled) = heal_and_settle(options, target, clients, &desk, clock).await;
     round.findings.extend(findings);
     round.settled_ms = settled;
@@ -116,14 +120,14 @@ async fn finish<T: Target>(
     let single = records.iter().filter(|it| !it.op.is_several());
     let keys: BTreeSet<String> = single.filter_map(|it| it.key.clone()).collect();
     let keys: Vec<String> = keys.into_iter().collect();
-    records.extend(target.finals(&keys, clock).await);
-    records.extend(usage(target, clock).await);
-    for (node, when_ns) in &struck.destroyed {
-        forgive::disk_lost(&mut records, &target.node_name(*node), *when_ns);
+    let (finals, finding) = finals(target, &keys, clock, FINALS_WITHIN).await;
+    records.extend(finals);
+    round.findings.extend(finding);
+    records.extend(gauge::measure(target, clock).await);
+    for loss in &struck.destroyed {
+        forgive::disk_lost(&mut records, &target.node_name(loss.node), loss);
     }
-    for death in target.deaths() {
-        round.findings.push(Finding::new("process_ended", death));
-    }
+    round.ended(target.deaths());
     let run = format!("round-{:04}", round.number);
     for record in &mut records {
         record.run.clone_from(&run);
@@ -138,16 +142,51 @@ async fn finish<T: Target>(
     Ok(round)
 }
 
-async fn usage<T: Target>(target: &mut T, clock: RunClock) -> Vec<Record> {
-    let used = target.usage().await;
-    let line = |(at, used): (usize, Usage)| {
-        let event = UsageEvent {
-            memory: used.memory,
-            disk: used.disk,
-            files: used.files,
+/// The final state. What was not read in time is unknown, and unknown is wrong.
+async fn finals<T: Target>(
+    target: &mut T,
+    keys: &[String],
+    clock: RunClock,
+    within: Duration,
+) -> (Vec<Record>, Option<Finding>) {
+    match tokio::time::timeout(within, target.finals(keys, clock)).await {
+        Ok(records) => (records, None),
+        Err(_) => {
+            let what = format!(
+                "undecided, which counts as wrong: the final state of {} keys was not read within {within:?}",
+                keys.len()
+            );
+            (Vec::new(), Some(Finding::new("final_state", what)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Fake, Flaws};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_final_state_that_is_not_read_in_time_is_wrong() {
+        let flaws = Flaws {
+            mute: true,
+            ..Flaws::default()
         };
-        // One process records them all, one after the other.
-        event.record(&target.node_name(used.node), clock.now_ns() + at as u64)
-    };
-    used.into_iter().enumerate().map(line).collect()
+        let keys = ["registers/a".to_owned(), "registers/b".to_owned()];
+        let short = Duration::from_millis(20);
+        let mut mute = Fake::with(flaws);
+        let (records, finding) = finals(&mut mute, &keys, RunClock::start(), short).await;
+        assert_eq!(records, []);
+        let finding = finding.unwrap();
+        assert_eq!(finding.property, "final_state");
+        assert!(
+            finding
+                .explanation
+                .contains("of 2 keys was not read within 20ms")
+        );
+        let mut good = Fake::with(Flaws::default());
+        let long = Duration::from_secs(60);
+        let (records, finding) = finals(&mut good, &keys, RunClock::start(), long).await;
+        assert_eq!((records.len(), finding), (9, None));
+    }
 }

@@ -3,22 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::forgive::Loss;
+use super::gauge::Gauge;
 use super::load::Desk;
+use super::shipping::Shipping;
 use crate::history::Record;
-use crate::nemesis::{Action, Layout, Nemesis, NodeIndex, Plan, Planned, Refused, Situation};
+use crate::nemesis::{
+    Action, Effect, Layout, Nemesis, NodeIndex, Plan, Planned, Refused, Situation,
+};
 use crate::target::{RunClock, Target};
 
 /// What came of a plan.
 #[derive(Debug, Default)]
 pub(super) struct Struck {
-    /// How often each kind of fault began.
+    /// How often each kind of fault struck and did what it is about.
     pub(super) strikes: BTreeMap<Nemesis, u64>,
+    /// How often each kind of fault was brought about and did nothing: what it was about was so already, or not there.
+    pub(super) vain: BTreeMap<Nemesis, u64>,
     /// Kinds of which something could not be done here, and what would be needed.
     pub(super) not_here: BTreeMap<Nemesis, String>,
     /// What failed: the harness is broken.
     pub(super) failed: Vec<String>,
-    /// Nodes that lost what they had synced, and when, nanoseconds of the run.
-    pub(super) destroyed: Vec<(NodeIndex, u64)>,
+    /// Disks that lost what they had synced.
+    pub(super) destroyed: Vec<Loss>,
     /// Nodes of which there was a second process.
     pub(super) cloned: BTreeSet<NodeIndex>,
 }
@@ -26,22 +33,84 @@ pub(super) struct Struck {
 impl Struck {
     /// Nodes that may have lost something: they need not serve as before.
     pub(super) fn spoilt(&self) -> BTreeSet<NodeIndex> {
-        let destroyed = self.destroyed.iter().map(|(node, _)| *node);
+        let destroyed = self.destroyed.iter().map(|loss| loss.node);
         destroyed.chain(self.cloned.iter().copied()).collect()
     }
 }
 
-/// Carries a plan out; returns when its last action is done or the load is over.
+/// What became of the strikes that are under way, by kind.
+#[derive(Debug, Default)]
+struct Tally(BTreeMap<Nemesis, Strike>);
+
+/// One strike so far.
+#[derive(Debug, Default)]
+struct Strike {
+    /// Whether any of its actions changed something.
+    changed: bool,
+    /// Whether there was nothing of the data that it is about: a power cut that took nothing away is a kill.
+    missed: bool,
+}
+
+impl Tally {
+    fn note(&mut self, struck: &mut Struck, planned: &Planned, effect: Effect) {
+        if planned.begins {
+            self.close(struck, planned.of);
+            self.0.insert(planned.of, Strike::default());
+        }
+        // What ends a fault is not the fault. Of one that was broken off nothing is known.
+        let strike = self.0.get_mut(&planned.of);
+        if let Some(strike) = strike.filter(|_| !planned.action.heals()) {
+            let nothing = effect == Effect::Nothing;
+            strike.changed |= !nothing;
+            strike.missed |= nothing && matches!(planned.action, Action::Data(..));
+        }
+    }
+
+    fn close(&mut self, struck: &mut Struck, kind: Nemesis) {
+        if let Some(strike) = self.0.remove(&kind) {
+            let counts = match strike.changed && !strike.missed {
+                true => &mut struck.strikes,
+                false => &mut struck.vain,
+            };
+            *counts.entry(kind).or_default() += 1;
+        }
+    }
+
+    /// Counts those that are still under way, too.
+    fn close_all(mut self, struck: &mut Struck) {
+        let kinds: Vec<Nemesis> = self.0.keys().copied().collect();
+        for kind in kinds {
+            self.close(struck, kind);
+        }
+    }
+}
+
+/// Carries a plan out and measures what nodes use all along; returns when the load is over. Its times count `pressed`
+/// fold, 0 to 1.
 pub(super) async fn carry_out<T: Target>(
     plan: &Plan,
     target: &mut T,
     desk: &Desk,
-    (clock, until): (RunClock, Duration),
+    (clock, until, pressed): (RunClock, Duration, f64),
+) -> Struck {
+    let mut gauge = Gauge::new(until);
+    let struck = strike(plan, target, desk, (clock, until, pressed), &mut gauge).await;
+    gauge.wait(target, desk, clock, until).await;
+    struck
+}
+
+async fn strike<T: Target>(
+    plan: &Plan,
+    target: &mut T,
+    desk: &Desk,
+    (clock, until, pressed): (RunClock, Duration, f64),
+    gauge: &mut Gauge,
 ) -> Struck {
     let layout = target.layout();
     let names = names(target, layout);
     let mut situation = Situation::new(layout);
-    let mut struck = Struck::default();
+    let mut shipping = Shipping::new(layout);
+    let (mut struck, mut tally) = (Struck::default(), Tally::default());
     if !target.brings_faults() {
         // What is cut there is not known here: nothing is said of it.
         for planned in plan.planned() {
@@ -57,7 +126,8 @@ pub(super) async fn carry_out<T: Target>(
         struck.not_here.insert(kind, why.to_owned());
     }
     for planned in plan.planned() {
-        tokio::time::sleep(planned.at.saturating_sub(clock.elapsed())).await;
+        let due = planned.at.mul_f64(pressed);
+        gauge.wait(target, desk, clock, due).await;
         if clock.elapsed() >= until {
             break;
         }
@@ -72,14 +142,20 @@ pub(super) async fn carry_out<T: Target>(
         if !ends {
             desk.record(line(Some(planned), false, &after, &names, clock));
         }
+        let began_ns = clock.now_ns();
         let done = target.act(planned.action).await;
         match done {
-            Ok(()) => {
+            Ok(effect) => {
                 situation = after;
-                note(&mut struck, planned, clock);
+                tally.note(&mut struck, planned, effect);
+                let now_ns = clock.now_ns();
+                shipping.apply(&planned.action, began_ns, now_ns);
+                note(&mut struck, planned, &shipping, now_ns);
             }
             Err(Refused::NotHere(why)) => {
+                tally.0.remove(&planned.of);
                 struck.strikes.remove(&planned.of);
+                struck.vain.remove(&planned.of);
                 struck.not_here.entry(planned.of).or_insert(why);
             }
             Err(Refused::Failed(why)) => struck.failed.push(format!("{}: {why}", planned.action)),
@@ -88,6 +164,7 @@ pub(super) async fn carry_out<T: Target>(
             desk.record(line(Some(planned), false, &situation, &names, clock));
         }
     }
+    tally.close_all(&mut struck);
     struck
 }
 
@@ -99,13 +176,14 @@ pub(super) fn healed<T: Target>(target: &T, clock: RunClock) -> Option<Record> {
     target.brings_faults().then_some(line)
 }
 
-fn note(struck: &mut Struck, planned: &Planned, clock: RunClock) {
-    if planned.begins && !struck.not_here.contains_key(&planned.of) {
-        *struck.strikes.entry(planned.of).or_default() += 1;
-    }
+fn note(struck: &mut Struck, planned: &Planned, shipping: &Shipping, now_ns: u64) {
     match planned.action {
         Action::Data(node, data) if data.destroys() => {
-            struck.destroyed.push((node, clock.now_ns()));
+            struck.destroyed.push(Loss {
+                node,
+                shipped_before_ns: shipping.shipped_before(node, now_ns),
+                when_ns: now_ns,
+            });
         }
         Action::Clone(node) => {
             struck.cloned.insert(node);
@@ -129,4 +207,50 @@ fn line(
 ) -> Record {
     let now = clock.now_ns();
     situation.event(names, planned, ended).record(now, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nemesis::Data;
+
+    /// Notes actions, each with its effect; the first begins the strike.
+    fn struck(kind: Nemesis, actions: &[(Action, Effect)]) -> (u64, u64) {
+        let (mut struck, mut tally) = (Struck::default(), Tally::default());
+        for (at, (action, effect)) in actions.iter().enumerate() {
+            let planned = Planned {
+                at: Duration::ZERO,
+                action: *action,
+                of: kind,
+                begins: at == 0,
+            };
+            tally.note(&mut struck, &planned, *effect);
+        }
+        tally.close_all(&mut struck);
+        let count = |of: &BTreeMap<Nemesis, u64>| of.values().sum();
+        (count(&struck.strikes), count(&struck.vain))
+    }
+
+    #[test]
+    fn a_strike_that_did_nothing_is_counted_apart() {
+        use Effect::{Changed, Nothing};
+        let (kill, start) = (Action::Kill(0), Action::Start(0));
+        assert_eq!(
+            struck(Nemesis::Kill, &[(kill, Changed), (start, Changed)]),
+            (1, 0)
+        );
+        assert_eq!(
+            struck(Nemesis::Kill, &[(kill, Nothing), (start, Changed)]),
+            (0, 1)
+        );
+        let drop = Action::Data(0, Data::DropUnsynced);
+        let cut = |lost| [(kill, Changed), (drop, lost), (start, Changed)];
+        assert_eq!(struck(Nemesis::PowerCut, &cut(Changed)), (1, 0));
+        assert_eq!(
+            struck(Nemesis::PowerCut, &cut(Nothing)),
+            (0, 1),
+            "a kill and no more"
+        );
+        assert_eq!(struck(Nemesis::Calm, &[]), (0, 0));
+    }
 }

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::*;
 use crate::history::{self, CONDITION_FAILED, Datum, Expect, Held, Level, Op, Record, Status};
-use crate::nemesis::{Action, NodeIndex, Refused};
-use crate::target::{RunClock, TargetClient, Usage};
+use crate::nemesis::{Action, Effect, NodeIndex, Refused};
+use crate::target::{FINAL_PROCESS, RunClock, TargetClient, Usage};
 use crate::workload::{COUNTERS, Intent, SETS, Tie, split_key};
 
 const LAYOUT: Layout = Layout {
@@ -18,17 +18,25 @@ const LAYOUT: Layout = Layout {
 
 /// What is wrong with the target.
 #[derive(Clone, Copy, Debug, Default)]
-struct Flaws {
+pub(super) struct Flaws {
     /// Every so many acknowledged puts one is not kept.
-    loses: Option<u64>,
+    pub(super) loses: Option<u64>,
     /// Operations never end.
-    hangs: bool,
+    pub(super) hangs: bool,
     /// Replicas never become equal.
-    unequal: bool,
+    pub(super) unequal: bool,
+    /// Memory that is used while operations are done, and not at the end, bytes.
+    pub(super) peak: u64,
+    /// The final state is never told.
+    pub(super) mute: bool,
+    /// A process has to be killed at the end.
+    pub(super) stays: bool,
 }
 
 #[derive(Default)]
 struct Data {
+    /// Whether an operation was asked for since the last look.
+    asked: bool,
     version: u64,
     puts: u64,
     registers: BTreeMap<String, (u64, Option<String>)>,
@@ -37,12 +45,21 @@ struct Data {
 }
 
 #[derive(Clone, Default)]
-struct Fake {
+pub(super) struct Fake {
     flaws: Flaws,
     data: Arc<Mutex<Data>>,
 }
 
-struct FakeClient {
+impl Fake {
+    pub(super) fn with(flaws: Flaws) -> Fake {
+        Fake {
+            flaws,
+            ..Fake::default()
+        }
+    }
+}
+
+pub(super) struct FakeClient {
     fake: Fake,
     process: u64,
     node: NodeIndex,
@@ -96,6 +113,7 @@ impl Data {
 
     fn perform(&mut self, intent: &Intent, flaws: Flaws, record: &mut Record) {
         let key = intent.key.as_str();
+        self.asked = true;
         record.status = Status::Ok;
         match (intent.op, &intent.value) {
             (Op::Get | Op::Read | Op::Members, _) => self.read(key, record),
@@ -226,10 +244,11 @@ impl Target for Fake {
         })
     }
 
-    async fn act(&mut self, action: Action) -> Result<(), Refused> {
+    async fn act(&mut self, action: Action) -> Result<Effect, Refused> {
         match action {
             Action::Clock(..) => Err(Refused::NotHere("a clock of its own".to_owned())),
-            _ => Ok(()),
+            Action::Pause(_) => Ok(Effect::Nothing),
+            _ => Ok(Effect::Changed),
         }
     }
 
@@ -238,15 +257,19 @@ impl Target for Fake {
     }
 
     async fn settle(&mut self, _: Duration) -> Result<Duration, String> {
+        self.data.lock().unwrap().asked = false;
         Ok(Duration::from_millis(3))
     }
 
     async fn finals(&mut self, keys: &[String], clock: RunClock) -> Vec<Record> {
+        if self.flaws.mute {
+            std::future::pending::<()>().await;
+        }
         let data = self.data.lock().unwrap();
         let mut lines = Vec::new();
         for region in 0..3 {
             for key in keys {
-                let mut record = Record::event(1_000_000, Op::Final, clock.now_ns());
+                let mut record = Record::event(FINAL_PROCESS, Op::Final, clock.now_ns());
                 record.region = Some(region_name(region));
                 record.node = Some(node_name(region));
                 record.key = Some(key.clone());
@@ -255,7 +278,7 @@ impl Target for Fake {
                 record.complete_ns = Some(clock.now_ns());
                 lines.push(record);
             }
-            let mut record = Record::event(1_000_000, Op::Digest, clock.now_ns());
+            let mut record = Record::event(FINAL_PROCESS, Op::Digest, clock.now_ns());
             record.node = Some(node_name(region));
             record.key = Some("all".to_owned());
             let differs = self.flaws.unequal && region == 1;
@@ -272,7 +295,10 @@ impl Target for Fake {
     }
 
     async fn usage(&mut self) -> Vec<Usage> {
-        let (memory, disk, files) = (1 << 20, 1 << 20, 10);
+        let busy = self.data.lock().unwrap().asked;
+        self.data.lock().unwrap().asked = false;
+        let memory = if busy { self.flaws.peak } else { 1 << 20 };
+        let (disk, files) = (1 << 20, 10);
         let node = 0;
         vec![Usage {
             node,
@@ -286,10 +312,13 @@ impl Target for Fake {
         Vec::new()
     }
 
-    async fn stop(self) {}
+    async fn stop(self) -> Vec<String> {
+        let stays = self.flaws.stays.then(|| "n1 was killed".to_owned());
+        stays.into_iter().collect()
+    }
 }
 
-fn options(folder: &Path) -> Options {
+pub(super) fn options(folder: &Path) -> Options {
     Options {
         seed: 11,
         workloads: vec![Workload::All],
@@ -297,6 +326,7 @@ fn options(folder: &Path) -> Options {
         nemeses: vec![Nemesis::RegionIsolation],
         time: Duration::from_millis(1),
         round: Duration::from_millis(5_500),
+        rounds: 0,
         clients_per_node: 2,
         think: Duration::from_millis(4),
         deadline: Duration::from_millis(200),
@@ -304,6 +334,7 @@ fn options(folder: &Path) -> Options {
         folder: folder.to_owned(),
         prefix: String::new(),
         keep: 100,
+        asked: BTreeMap::new(),
         done: None,
     }
 }
@@ -316,12 +347,7 @@ fn play(flaws: Flaws, change: impl FnOnce(&mut Options)) -> (Outcome, tempfile::
         .enable_all()
         .build()
         .unwrap();
-    let start = async |_: &[Nemesis]| {
-        Ok(Fake {
-            flaws,
-            ..Fake::default()
-        })
-    };
+    let start = async |_: &[Nemesis]| Ok(Fake::with(flaws));
     let outcome = runtime.block_on(run(&options, start, |_| {})).unwrap();
     (outcome, folder)
 }
@@ -391,6 +417,18 @@ fn operations_that_never_end_are_found() {
 }
 
 #[test]
+fn a_process_that_does_not_end_as_told_makes_the_last_round_of_its_cluster_red() {
+    let flaws = Flaws {
+        stays: true,
+        ..Flaws::default()
+    };
+    let (outcome, folder) = play(flaws, |it| it.round = Duration::from_millis(300));
+    assert!(found(&outcome).contains(&"process_ended"));
+    let written = Outcome::read(folder.path()).unwrap().unwrap();
+    assert!(!written.is_clean());
+}
+
+#[test]
 fn what_can_not_be_done_here_is_named() {
     let (outcome, _folder) = play(Flaws::default(), |it| {
         it.nemeses = vec![Nemesis::ClockJump, Nemesis::Upgrade];
@@ -403,6 +441,72 @@ fn what_can_not_be_done_here_is_named() {
     let closing = progress::closing(&outcome);
     assert!(closing.contains("not done here: clock-jump: a clock of its own"));
     assert!(closing.contains("n/a (issue 7): upgrade"), "{closing}");
+}
+
+#[test]
+fn a_peak_within_a_round_is_found_and_not_only_what_is_left_at_its_end() {
+    let flaws = Flaws {
+        peak: 600 << 20,
+        ..Flaws::default()
+    };
+    let short = |it: &mut Options| {
+        it.nemeses = vec![Nemesis::Calm];
+        it.round = Duration::from_millis(2_500);
+    };
+    let (outcome, folder) = play(flaws, short);
+    assert_eq!(found(&outcome), ["resources"]);
+    let file = fs::File::open(folder.path().join(outcome.rounds[0].history_name())).unwrap();
+    let history = history::History::read(std::io::BufReader::new(file)).unwrap();
+    let usage = history.records.iter().filter(|it| it.op == Op::Usage);
+    let count = usage.count();
+    assert!(
+        (2..=4).contains(&count),
+        "each second, and at the end: {count}"
+    );
+}
+
+#[test]
+fn more_rounds_than_would_fit_have_the_same_faults_closer_together() {
+    let (outcome, folder) = play(Flaws::default(), |it| {
+        it.time = Duration::from_secs(4);
+        it.round = Duration::from_secs(4);
+        it.rounds = 3;
+        it.nemeses = vec![Nemesis::RegionIsolation];
+    });
+    assert!(outcome.rounds.len() >= 3, "{}", outcome.rounds.len());
+    for round in &outcome.rounds {
+        assert!((1000..4000).contains(&round.load_ms), "{}", round.load_ms);
+        assert!(round.strikes[&Nemesis::RegionIsolation] >= 1);
+        let file = fs::File::open(folder.path().join(round.history_name())).unwrap();
+        let history = history::History::read(std::io::BufReader::new(file)).unwrap();
+        assert!(history.records.iter().any(|it| it.op == Op::Final));
+    }
+    let closing = progress::closing(&outcome);
+    let rounds = outcome.rounds.len();
+    assert!(
+        closing.starts_with(&format!("{rounds} rounds (3 wanted) in ")),
+        "{closing}"
+    );
+}
+
+#[test]
+fn faults_that_did_nothing_are_shown_apart() {
+    let (outcome, folder) = play(Flaws::default(), |it| {
+        it.nemeses = vec![Nemesis::Pause];
+        it.round = Duration::from_secs(3);
+    });
+    let round = &outcome.rounds[0];
+    assert!(round.strikes.is_empty(), "{:?}", round.strikes);
+    let vain = round.vain[&Nemesis::Pause];
+    assert!(progress::line(round).contains(&format!("{vain} more did nothing: pause")));
+    let closing = progress::closing(&outcome);
+    assert!(
+        closing.contains(&format!("0 faults, {vain} more that did nothing")),
+        "{closing}"
+    );
+    let histories = crate::report::in_folder(folder.path());
+    let report = crate::report::render(&outcome, "again", &[], &histories);
+    assert!(report.contains("without effect"));
 }
 
 #[test]
@@ -432,7 +536,7 @@ fn every_workload_level_and_fault_comes_up_before_any_comes_again() {
 fn a_run_is_taken_up_where_it_ended_and_old_histories_go() {
     let many = |it: &mut Options| {
         it.round = Duration::from_millis(60);
-        it.time = Duration::from_millis(400);
+        it.time = Duration::from_secs(2);
         it.nemeses = vec![Nemesis::Calm];
         it.keep = 2;
     };
@@ -448,6 +552,85 @@ fn a_run_is_taken_up_where_it_ended_and_old_histories_go() {
     assert!(second.rounds.len() > rounds);
     assert_eq!(second.rounds[rounds].number as usize, rounds);
     assert!(second.seconds > first.seconds);
+}
+
+/// Runs short rounds, each on a cluster of its own, of which only so many start.
+fn only(clusters: usize, folder: &Path) -> anyhow::Result<Outcome> {
+    let mut options = options(folder);
+    options.round = Duration::from_millis(60);
+    options.time = Duration::from_secs(60);
+    options.nemeses = vec![Nemesis::BitFlip];
+    let mut started = 0;
+    let start = async |_: &[Nemesis]| {
+        started += 1;
+        anyhow::ensure!(started <= clusters, "no port is left");
+        Ok(Fake::default())
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(run(&options, start, |_| {}))
+}
+
+#[test]
+fn a_later_cluster_that_does_not_start_is_a_round_that_is_not_clean() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = only(0, folder.path()).unwrap_err();
+    assert_eq!(error.to_string(), "no port is left", "nothing was tried");
+    let outcome = only(2, folder.path()).unwrap();
+    assert_eq!(outcome.rounds.len(), 3);
+    let last = &outcome.rounds[2];
+    assert_eq!(last.findings.len(), 1);
+    assert_eq!(last.findings[0].property, "cluster_starts");
+    assert!(last.findings[0].explanation.contains("no port is left"));
+    assert!(!outcome.is_clean());
+    let written = Outcome::read(folder.path()).unwrap().unwrap();
+    assert_eq!(written.rounds.len(), 3);
+    let histories = crate::report::in_folder(folder.path());
+    let report = crate::report::render(&outcome, "again", &[], &histories);
+    assert!(report.contains("no port is left"));
+}
+
+#[test]
+fn a_run_is_not_taken_up_with_other_options() {
+    let asked = |levels: &str| {
+        let pairs = [("levels", levels), ("think", "60")];
+        BTreeMap::from(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())))
+    };
+    let short = |it: &mut Options, levels: &str| {
+        it.round = Duration::from_millis(60);
+        it.asked = asked(levels);
+    };
+    let (first, folder) = play(Flaws::default(), |it| short(it, "mixed"));
+    let done = Outcome::read(folder.path()).unwrap();
+    assert_eq!(done.as_ref().unwrap().asked, asked("mixed"));
+    let mut options = options(folder.path());
+    short(&mut options, "strong");
+    options.done = done.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let start = async |_: &[Nemesis]| Ok(Fake::default());
+    let why = runtime.block_on(run(&options, start, |_| {})).unwrap_err();
+    let why = why.to_string();
+    assert!(
+        why.contains("--levels was `mixed` and is `strong`; give"),
+        "{why}"
+    );
+    assert!(!why.contains("think"), "{why}");
+    options.asked.remove("levels");
+    let why = runtime.block_on(run(&options, start, |_| {})).unwrap_err();
+    assert!(
+        why.to_string()
+            .contains("--levels was `mixed` and is not given")
+    );
+    let (second, _other) = play(Flaws::default(), |it| {
+        short(it, "mixed");
+        it.done = done;
+    });
+    assert!(second.rounds.len() > first.rounds.len());
 }
 
 fn histories(folder: &Path) -> usize {

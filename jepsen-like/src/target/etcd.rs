@@ -18,7 +18,9 @@ use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::history::Record;
-use crate::nemesis::{Action, Clock, Data, Disk, Layout, Nemesis, NodeIndex, Refused, Wire};
+use crate::nemesis::{
+    Action, Clock, Data, Disk, Effect, Layout, Nemesis, NodeIndex, Refused, Wire,
+};
 use crate::target::{RunClock, Target, Usage};
 use crate::workload::{Levels, Workload};
 
@@ -311,10 +313,7 @@ pub fn suffers(nemesis: Nemesis) -> Result<(), String> {
             not_here(&Action::Data(0, Data::Restore))
         }
         Nemesis::ClonedNode => not_here(&Action::Clone(0)),
-        Nemesis::HalfOpen => return wires::can(Wire::HalfOpen),
-        Nemesis::Loss => return wires::can(Wire::Loss(0)),
         Nemesis::Duplication => return wires::can(Wire::Duplication(0)),
-        Nemesis::SlowDrip => return wires::can(Wire::Bandwidth(0)),
         _ => return Ok(()),
     };
     Err(refused.to_string())
@@ -347,31 +346,46 @@ impl Target for EtcdTarget {
         Ok(EtcdClient::new(process, node, apis, self.reads))
     }
 
-    async fn act(&mut self, action: Action) -> Result<(), Refused> {
+    async fn act(&mut self, action: Action) -> Result<Effect, Refused> {
         match action {
-            Action::Wire(from, to, wire) => self.wires.set(from, to, wire),
-            Action::HealWires => {
-                self.wires.heal();
-                Ok(())
+            Action::Wire(from, to, wire) => return self.wires.set(from, to, wire),
+            Action::HealWires => return Ok(Effect::if_changed(self.wires.heal())),
+            Action::Start(node) => self.restart(node).await?,
+            Action::Kill(node) | Action::Stop(node) | Action::Pause(node) => {
+                let member = self.member(node)?;
+                if !member.runs() {
+                    return Ok(Effect::Nothing);
+                }
+                let done = match action {
+                    Action::Kill(_) => member.kill().await,
+                    Action::Pause(_) => member.pause().await,
+                    _ => {
+                        member.stop().await;
+                        Ok(())
+                    }
+                };
+                done.map_err(|it| failed(&it))?;
             }
-            Action::Kill(node) => self.member(node)?.kill().await.map_err(|it| failed(&it)),
-            Action::Stop(node) => self.member(node)?.stop().await.map_err(|it| failed(&it)),
-            Action::Start(node) => self.restart(node).await,
-            Action::Data(node, Data::Wipe) => self.member(node)?.wipe().map_err(|it| failed(&it)),
-            Action::Pause(node) => self.member(node)?.pause().await.map_err(|it| failed(&it)),
-            Action::Resume(node) => self.member(node)?.resume().map_err(|it| failed(&it)),
+            Action::Data(node, Data::Wipe) => {
+                self.member(node)?.wipe().map_err(|it| failed(&it))?;
+            }
+            Action::Resume(node) => {
+                let resumed = self.member(node)?.resume().await;
+                resumed.map_err(|it| failed(&it))?;
+            }
             Action::Processor(..)
             | Action::Clock(..)
             | Action::Disk(..)
             | Action::Data(..)
-            | Action::Clone(_) => Err(not_here(&action)),
+            | Action::Clone(_) => return Err(not_here(&action)),
         }
+        Ok(Effect::Changed)
     }
 
     async fn heal(&mut self) -> anyhow::Result<()> {
         self.wires.heal();
         for member in &mut self.members {
-            member.resume()?;
+            member.resume().await?;
         }
         // Members that lost their data last: all others are needed to replace them.
         let mut order: Vec<NodeIndex> = (0..self.members.len()).collect();
@@ -426,7 +440,8 @@ impl Target for EtcdTarget {
         self.members.iter_mut().flat_map(Member::deaths).collect()
     }
 
-    async fn stop(mut self) {
+    async fn stop(mut self) -> Vec<String> {
+        let wrong = self.deaths();
         for member in &mut self.members {
             // One that can not be waited for has ended; nothing of a run depends on its last words.
             let _ = member.kill().await;
@@ -434,6 +449,7 @@ impl Target for EtcdTarget {
         self.wires.stop().await;
         // What can not be removed from the directory for temporary files is the system's to remove.
         let _ = self.folder.close();
+        wrong
     }
 }
 

@@ -9,9 +9,9 @@ use futures_util::future::join_all;
 use hansa_client::Client;
 
 use super::{RunClock, Target, Usage};
-use crate::cluster::{Cluster, Spec};
+use crate::cluster::{Cluster, Spec, process};
 use crate::history::Record;
-use crate::nemesis::{Action, Layout, NodeIndex, Refused};
+use crate::nemesis::{Action, Effect, Layout, NodeIndex, Refused};
 
 mod ask;
 mod client;
@@ -21,7 +21,6 @@ mod remote;
 mod state;
 
 pub use client::HansaClient;
-pub use finals::FINAL_PROCESS;
 pub use remote::RemoteTarget;
 
 use probes::Probes;
@@ -209,7 +208,7 @@ impl Target for HansaTarget {
         Ok(HansaClient::new(process, self.seats.clone(), node))
     }
 
-    async fn act(&mut self, action: Action) -> Result<(), Refused> {
+    async fn act(&mut self, action: Action) -> Result<Effect, Refused> {
         if let Action::Kill(node) | Action::Stop(node) = action {
             self.note(node).await;
         }
@@ -233,13 +232,9 @@ impl Target for HansaTarget {
     }
 
     async fn finals(&mut self, keys: &[String], clock: RunClock) -> Vec<Record> {
-        let layout = self.layout();
-        let mut records = finals::states(&self.seats, layout, keys, clock).await;
-        let digests = self.admins.digests(&urls(&self.cluster)).await;
-        let nodes = self.seats.iter().zip(digests);
-        let digests = nodes.flat_map(|(seat, digests)| finals::digests(seat, digests, clock));
-        records.extend(digests);
-        records
+        let nodes = (&self.seats[..], self.cluster.layout());
+        let admins = (&mut self.admins, &urls(&self.cluster)[..]);
+        finals::all(nodes, admins, keys, clock).await
     }
 
     async fn probes(&mut self) -> BTreeMap<String, u64> {
@@ -253,7 +248,7 @@ impl Target for HansaTarget {
         let nodes = 0..self.seats.len();
         let running = nodes.filter_map(|node| {
             let id = self.cluster.process_id(node)?;
-            let (memory, files) = probes::process(id)?;
+            let (memory, files) = process::used(id)?;
             let disk = self.cluster.data_bytes(node);
             Some(Usage {
                 node,
@@ -269,9 +264,9 @@ impl Target for HansaTarget {
         self.cluster.deaths()
     }
 
-    async fn stop(self) {
+    async fn stop(self) -> Vec<String> {
         // First the clients: nodes wait for open streams when they stop. Those that the run still holds are its own.
         drop((self.seats, self.admins));
-        self.cluster.stop().await;
+        self.cluster.stop().await
     }
 }

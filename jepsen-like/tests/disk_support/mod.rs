@@ -2,11 +2,12 @@
 
 pub(crate) mod node;
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use hansa_jepsen::disk::{self, Disk, Settings};
 use tempfile::TempDir;
+
+use crate::say::say;
 
 /// A mounted disk and the directory that all of it is in.
 pub(crate) struct Bench {
@@ -40,9 +41,4 @@ pub(crate) fn bench_with(case: &str, settings: Settings) -> Option<Bench> {
     let (backing, at) = (home.path().join("backing"), home.path().join("at"));
     let disk = Disk::mount_with(&backing, &at, 7, settings).unwrap();
     Some(Bench { disk, home })
-}
-
-/// Prints one line that the test runner does not swallow: what was measured, or what was not run.
-pub(crate) fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hansa_client::{Client, Consistency};
+use hansa_jepsen::cluster::{Addresses, Ports};
 use hansa_jepsen::disk::Settings;
 use hansa_jepsen::nemesis::{Data, Disk as Fault};
 use hansa_jepsen::random::Random;
 
-use super::{Bench, bench_with, say};
+use super::{Bench, bench_with};
+use crate::say::say;
 use crate::support::program;
 
 const ROUNDS: u64 = 5;
@@ -37,34 +37,22 @@ const VALUE_MAX: u64 = 256 << 10;
 /// How long a node may take to answer after it was started, and a call to be answered, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A port that was free a moment ago; below the range that the system gives out by itself, and another one each time.
-fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let number = std::process::id()
-            .wrapping_mul(64)
-            .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = 10_000 + (number % 20_000) as u16;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 /// A running node. Killed when dropped.
 struct Node {
     process: Child,
     url: String,
-    engine: String,
+    /// Held until it is gone.
+    _ports: Ports,
 }
 
 impl Node {
     fn start(bench: &Bench, engine: &str) -> Node {
         let home = bench.home.path();
-        let (client, peer) = (free_port(), free_port());
+        let ports = Ports::take(1).unwrap();
+        let Addresses { client, peer, .. } = ports.of(0);
         let topology = format!(
             "cluster_id = \"disk\"\nepoch = 1\n[[regions]]\nname = \"here\"\n\
-             nodes = [{{ name = \"node\", peer_address = \"127.0.0.1:{peer}\", client_address = \"127.0.0.1:{client}\" }}]\n\
+             nodes = [{{ name = \"node\", peer_address = \"{peer}\", client_address = \"{client}\" }}]\n\
              [[keyspaces]]\nname = \"things\"\ntype = \"register\"\n"
         );
         fs::write(home.join("topology.toml"), topology).unwrap();
@@ -76,8 +64,8 @@ impl Node {
             .env_clear()
             .args(["serve", "--node", "node", "--metrics-listen", "off"])
             .args(["--engine", engine, "--log-level", "error"])
-            .args(["--listen", &format!("127.0.0.1:{client}")])
-            .args(["--peer-listen", &format!("127.0.0.1:{peer}")])
+            .args(["--listen", &client.to_string()])
+            .args(["--peer-listen", &peer.to_string()])
             .arg("--data-dir")
             .arg(bench.at("data"))
             .arg("--topology")
@@ -87,16 +75,15 @@ impl Node {
             .stderr(log.unwrap())
             .spawn()
             .unwrap();
-        let url = format!("http://127.0.0.1:{client}");
         Node {
             process,
-            url,
-            engine: engine.to_owned(),
+            url: format!("http://{client}"),
+            _ports: ports,
         }
     }
 
     /// A client, once the node answers. None when it ends instead.
-    async fn client(&mut self, bench: &Bench) -> Option<Client> {
+    async fn client(&mut self) -> Option<Client> {
         let until = Instant::now() + PATIENCE;
         loop {
             let builder = Client::builder().region("here").endpoint("here", &self.url);
@@ -107,12 +94,7 @@ impl Node {
                 return Some(client);
             }
             if self.process.try_wait().unwrap().is_some() {
-                let log = log_of(bench.home.path());
-                if !log.lines().last()?.contains("can not listen") {
-                    return None;
-                }
-                // Somebody else took the port meanwhile.
-                *self = Node::start(bench, &self.engine);
+                return None;
             }
             assert!(Instant::now() < until, "the node does not answer");
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -177,7 +159,7 @@ async fn round(
     (round, accident): (u64, Accident),
     acknowledged: &Acknowledged,
 ) -> u64 {
-    let client = node.client(bench).await.expect("it starts");
+    let client = node.client().await.expect("it starts");
     bench.disk.act_disk(Fault::Slow(SYNC_MS));
     let before = acknowledged.lock().unwrap().len();
     let first = round << 32;
@@ -272,7 +254,7 @@ async fn cuts(bench: &Bench, engine: &str, accident: Accident) -> Outcome {
     for number in 0..ROUNDS {
         gone += round(bench, node, (number, accident), &acknowledged).await;
         node = Node::start(bench, engine);
-        let Some(client) = node.client(bench).await else {
+        let Some(client) = node.client().await else {
             return Outcome::Refused(log_of(bench.home.path()));
         };
         let missing = missing(&client, &acknowledged).await;

@@ -111,7 +111,7 @@ async fn list<R: Paged, T>(
 ) -> Result<Code, Failure> {
     let limit = limit.unwrap_or(usize::MAX);
     let (mut count, mut kept, mut rows) = (0, Vec::new(), Vec::new());
-    let mut joined = None;
+    let mut joined: Option<Receipt> = None;
     while count < limit
         && let Some(page) = pages.next().await
     {

@@ -1,24 +1,18 @@
 //! One member of an etcd cluster: a process, its directory, and what it uses.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::process::Command;
+
+use crate::cluster::data;
+use crate::cluster::process::{self, Process};
 
 /// How long a member may take to stop by itself before it is killed. A leader first looks for a successor.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
-
-/// How long a member may take to stand still after it was told to.
-const STAND_WITHIN: Duration = Duration::from_secs(5);
-/// Between two looks whether it stands: nobody tells.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// What a member is started with, the same each time.
 pub(super) struct Launch {
@@ -86,12 +80,7 @@ impl Launch {
         pairs.chain(["--peer-auto-tls".to_owned()]).collect()
     }
 
-    fn command(&self, standing: Standing) -> anyhow::Result<Command> {
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log())
-            .with_context(|| format!("can not open {}", self.log().display()))?;
+    fn command(&self, standing: Standing) -> Command {
         // A member must not outlive the harness, however that ends. Where the helper is missing, it may.
         let mut command = match in_path("setpriv") {
             Some(setpriv) => {
@@ -107,14 +96,8 @@ impl Launch {
             .args(self.arguments(standing))
             // Variables are settings of etcd, and proxies of Go: only these are meant.
             .env_clear()
-            .env("HTTPS_PROXY", format!("http://{}", self.door))
-            .stdin(Stdio::null())
-            .stdout(File::try_clone(&log)?)
-            .stderr(log)
-            // Ctrl-C on the terminal is for the harness.
-            .process_group(0)
-            .kill_on_drop(true);
-        Ok(command)
+            .env("HTTPS_PROXY", format!("http://{}", self.door));
+        command
     }
 }
 
@@ -133,7 +116,7 @@ pub(super) enum Standing {
 pub(super) struct Member {
     pub(super) launch: Launch,
     standing: Standing,
-    process: Option<Child>,
+    process: Option<Process>,
     /// How often its process was started.
     pub(super) starts: u64,
     /// How it ended although nobody ended it, since the last question.
@@ -160,12 +143,10 @@ impl Member {
         anyhow::ensure!(!self.is_lost(), "{} lost its data", self.launch.name);
         self.look();
         if self.process.is_none() {
-            let mut command = self.launch.command(self.standing)?;
-            let program = self.launch.program.display();
-            let child = command
-                .spawn()
-                .with_context(|| format!("can not start {program}"))?;
-            self.process = Some(child);
+            let command = self.launch.command(self.standing);
+            let started = Process::start(command, &self.launch.log());
+            let name = &self.launch.name;
+            self.process = Some(started.with_context(|| format!("can not start {name}"))?);
             self.starts += 1;
         }
         Ok(())
@@ -175,44 +156,34 @@ impl Member {
     ///
     /// # Errors
     /// When it can not be waited for.
-    pub(super) async fn kill(&mut self) -> io::Result<()> {
+    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
         self.look();
         match self.process.take() {
-            Some(mut child) => child.kill().await,
+            Some(process) => process.kill().await,
             None => Ok(()),
         }
     }
 
-    /// Asks it to end and waits for it; after 5 s it is killed.
-    ///
-    /// # Errors
-    /// When it can not be waited for.
-    pub(super) async fn stop(&mut self) -> io::Result<()> {
-        self.signal(Signal::TERM)?;
-        // One that stands still would never get the news.
-        self.signal(Signal::CONT)?;
-        if let Some(mut child) = self.process.take()
-            && timeout(STOP_WITHIN, child.wait()).await.is_err()
-        {
-            child.kill().await?;
+    /// Asks it to end and waits for it; after 5 s it is killed. Nothing where it does not run.
+    pub(super) async fn stop(&mut self) {
+        self.look();
+        if let Some(mut process) = self.process.take() {
+            process.terminate().await;
+            // How a database ends that is not ours is nothing to judge.
+            process.wait_or_kill(STOP_WITHIN).await;
         }
-        Ok(())
     }
 
     /// Takes its data away.
     ///
     /// # Errors
     /// When it runs, or the data can not be removed.
-    pub(super) fn wipe(&mut self) -> io::Result<()> {
-        if self.runs() {
-            let why = format!("{} runs on its data", self.launch.name);
-            return Err(io::Error::other(why));
-        }
+    pub(super) fn wipe(&mut self) -> anyhow::Result<()> {
+        self.look();
+        let name = &self.launch.name;
+        anyhow::ensure!(self.process.is_none(), "{name} runs on its data");
         self.standing = Standing::Lost;
-        match fs::remove_dir_all(self.launch.data()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        data::wipe(&self.launch.data())
     }
 
     /// Whether its data was taken away, and nothing has been added in its place.
@@ -225,44 +196,28 @@ impl Member {
         self.standing = Standing::Added;
     }
 
-    /// Sends a signal; nothing where it does not run.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    fn signal(&mut self, signal: Signal) -> io::Result<()> {
-        self.look();
-        match self.pid() {
-            Some(pid) => Ok(kill_process(pid, signal)?),
-            None => Ok(()),
-        }
-    }
-
     /// Lets it stand still; nothing where it does not run. Returns when all its threads do, or it has ended.
     ///
     /// # Errors
-    /// When the system refuses, or it does not stand within 5 s.
-    pub(super) async fn pause(&mut self) -> io::Result<()> {
-        self.signal(Signal::STOP)?;
-        let give_up = Instant::now() + STAND_WITHIN;
-        while let Some(status) = self.status() {
-            if is_standing(&status) {
-                break;
-            }
-            if Instant::now() >= give_up {
-                let why = format!("{} does not stand still", self.launch.name);
-                return Err(io::Error::other(why));
-            }
-            sleep(LOOK_EVERY).await;
+    /// When it does not stand within 5 s.
+    pub(super) async fn pause(&mut self) -> anyhow::Result<()> {
+        self.look();
+        match &mut self.process {
+            Some(process) => process.pause().await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Lets it go on; nothing where it does not run.
     ///
     /// # Errors
-    /// When the system refuses.
-    pub(super) fn resume(&mut self) -> io::Result<()> {
-        self.signal(Signal::CONT)
+    /// Those of the process.
+    pub(super) async fn resume(&mut self) -> anyhow::Result<()> {
+        self.look();
+        match &mut self.process {
+            Some(process) => process.resume().await,
+            None => Ok(()),
+        }
     }
 
     /// Whether its process is there.
@@ -279,35 +234,14 @@ impl Member {
 
     /// What its process and its data use: memory and disk in bytes, open files. `None` where it does not run.
     pub(super) fn usage(&mut self) -> Option<(u64, u64, u64)> {
-        let status = self.status()?;
-        let files = fs::read_dir(self.about()?.join("fd")).ok()?.count() as u64;
-        Some((resident(&status)?, size(&self.launch.data()), files))
-    }
-
-    /// Where the system tells about its process.
-    fn about(&self) -> Option<PathBuf> {
-        let id = self.pid()?.as_raw_nonzero();
-        Some(PathBuf::from(format!("/proc/{id}")))
-    }
-
-    /// What the system tells of its process; `None` where it does not run.
-    fn status(&mut self) -> Option<String> {
         self.look();
-        fs::read_to_string(self.about()?.join("status")).ok()
-    }
-
-    /// The id of the process, while nobody waited for it: until then it can be no stranger's.
-    fn pid(&self) -> Option<Pid> {
-        let id = self.process.as_ref()?.id()?;
-        Pid::from_raw(i32::try_from(id).ok()?)
+        let (memory, files) = process::used(self.process.as_ref()?.id())?;
+        Some((memory, data::bytes(&self.launch.data()), files))
     }
 
     /// Notes an end that nobody asked for.
     fn look(&mut self) {
-        let Some(child) = &mut self.process else {
-            return;
-        };
-        if let Ok(Some(status)) = child.try_wait() {
+        if let Some(status) = self.process.as_mut().and_then(Process::ended) {
             self.process = None;
             let log = fs::read_to_string(self.launch.log()).unwrap_or_default();
             let last = log.lines().next_back().unwrap_or("it printed nothing");
@@ -325,32 +259,10 @@ pub(super) fn in_path(name: &str) -> Option<PathBuf> {
     programs.next()
 }
 
-/// Whether a process stands still, by its status.
-fn is_standing(status: &str) -> bool {
-    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
-    state.is_some_and(|state| state.trim().starts_with('T'))
-}
-
-/// Resident memory in a process's status, bytes.
-fn resident(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes: u64 = line?.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kilobytes * 1024)
-}
-
-/// Size of everything in a folder, bytes. What goes away meanwhile counts nothing.
-fn size(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let sizes = entries.map(|entry| match entry.metadata() {
-        Ok(metadata) if metadata.is_dir() => size(&entry.path()),
-        Ok(metadata) => metadata.len(),
-        Err(_) => 0,
-    });
-    sizes.sum()
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::time::{Instant, sleep};
+
     use super::*;
 
     /// A member whose program is another.
@@ -392,9 +304,9 @@ mod tests {
     async fn what_does_not_run_can_be_told_anything() {
         let (mut member, _folder) = member("echo");
         member.kill().await.unwrap();
-        member.stop().await.unwrap();
+        member.stop().await;
         member.pause().await.unwrap();
-        member.resume().unwrap();
+        member.resume().await.unwrap();
         assert!(!member.runs());
         assert_eq!(member.usage(), None);
         assert!(member.deaths().is_empty());
@@ -412,19 +324,5 @@ mod tests {
         let arguments = member.launch.arguments(member.standing).join(" ");
         assert!(arguments.contains("--initial-cluster-state existing"));
         member.start().unwrap();
-    }
-
-    #[test]
-    fn a_status_tells_memory_in_bytes_and_whether_it_stands() {
-        assert_eq!(resident("Name:\tetcd\nVmRSS:\t   12 kB\n"), Some(12 << 10));
-        assert_eq!(resident("Name:\tetcd\n"), None);
-        assert!(is_standing("Name:\tetcd\nState:\tT (stopped)\n"));
-        assert!(!is_standing("Name:\tetcd\nState:\tS (sleeping)\n"));
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("a")).unwrap();
-        fs::write(folder.path().join("a/b"), [0; 5]).unwrap();
-        fs::write(folder.path().join("c"), [0; 2]).unwrap();
-        assert_eq!(size(folder.path()), 7);
-        assert_eq!(size(&folder.path().join("nothing")), 0);
     }
 }

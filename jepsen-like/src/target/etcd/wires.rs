@@ -6,19 +6,20 @@
 //! so what does not go through the door goes nowhere. Go asks a proxy for a tunnel only where the other end speaks TLS;
 //! that is why peers do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hansa_linkproxy::{Cut, Direction, DirectionSettings, Link, LinkSettings};
+use hansa_linkproxy::{Direction, DirectionSettings, Link, LinkSettings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-use crate::nemesis::{NodeIndex, Refused, Wire};
+use crate::nemesis::{Effect, NodeIndex, Refused, Wire};
+use crate::wan::settings_for;
 
 /// Longest request for a tunnel that a door reads, bytes. Go's has about 100.
 const REQUEST_MAX: usize = 4096;
@@ -43,8 +44,8 @@ pub(super) struct Wires {
     doors: Vec<Door>,
     /// The way from one to another without faults takes this long.
     one_way: BTreeMap<(NodeIndex, NodeIndex), Duration>,
-    /// Ways that are not open.
-    faulty: BTreeSet<(NodeIndex, NodeIndex)>,
+    /// Ways that are not open, and what they are.
+    faulty: BTreeMap<(NodeIndex, NodeIndex), Wire>,
 }
 
 impl Wires {
@@ -76,7 +77,7 @@ impl Wires {
             links,
             doors,
             one_way,
-            faulty: BTreeSet::new(),
+            faulty: BTreeMap::new(),
         })
     }
 
@@ -85,7 +86,7 @@ impl Wires {
         self.doors[member].address
     }
 
-    /// What one direction between two members does from now on.
+    /// What one direction between two members does from now on; whether it did something else before.
     ///
     /// # Errors
     /// [`Refused`]: of what links of bytes can not do, or of a pair that does not exist.
@@ -94,25 +95,28 @@ impl Wires {
         from: NodeIndex,
         to: NodeIndex,
         wire: Wire,
-    ) -> Result<(), Refused> {
+    ) -> Result<Effect, Refused> {
         let Some(&delay) = self.one_way.get(&(from, to)) else {
             let why = format!("there is no way from member {from} to member {to}");
             return Err(Refused::Failed(why));
         };
-        self.carry(from, to, settings(delay, wire)?);
-        match wire {
+        self.carry(from, to, settings_for(wire, delay)?);
+        let before = match wire {
             Wire::Open => self.faulty.remove(&(from, to)),
-            _ => self.faulty.insert((from, to)),
+            _ => self.faulty.insert((from, to), wire),
         };
-        Ok(())
+        Ok(Effect::if_changed(before.unwrap_or(Wire::Open) != wire))
     }
 
-    /// All directions are as without faults.
-    pub(super) fn heal(&mut self) {
-        for (from, to) in std::mem::take(&mut self.faulty) {
+    /// All directions are as without faults. Whether any was not.
+    pub(super) fn heal(&mut self) -> bool {
+        let faulty = std::mem::take(&mut self.faulty);
+        let any = !faulty.is_empty();
+        for (from, to) in faulty.into_keys() {
             let delay = self.one_way.get(&(from, to)).copied().unwrap_or_default();
             self.carry(from, to, DirectionSettings::delayed(delay));
         }
+        any
     }
 
     /// Whether any direction is not as without faults.
@@ -168,34 +172,8 @@ fn one_ways(
 /// # Errors
 /// Says what they can not do.
 pub(super) fn can(wire: Wire) -> Result<(), String> {
-    let settings = settings(Duration::ZERO, wire);
+    let settings = settings_for(wire, Duration::ZERO);
     settings.map(drop).map_err(|refused| refused.to_string())
-}
-
-/// A wire as the settings of one direction of a link whose delay without faults is `delay`.
-fn settings(delay: Duration, wire: Wire) -> Result<DirectionSettings, Refused> {
-    let open = DirectionSettings::delayed(delay);
-    let cut = |cut| DirectionSettings { cut, ..open };
-    let lacks = |what: &str| {
-        let why = format!("the links between members of etcd carry bytes and can not {what}");
-        Err(Refused::NotHere(why))
-    };
-    match wire {
-        Wire::Open => Ok(open),
-        Wire::Blackhole => Ok(cut(Cut::Blackhole)),
-        Wire::Reset => Ok(cut(Cut::Reset)),
-        Wire::Delay(ms) => Ok(DirectionSettings::delayed(
-            delay + Duration::from_millis(ms),
-        )),
-        Wire::Jitter(ms) => Ok(DirectionSettings {
-            jitter: Duration::from_millis(ms),
-            ..open
-        }),
-        Wire::HalfOpen => lacks("throw away what they carry"),
-        Wire::Loss(_) => lacks("lose packets"),
-        Wire::Duplication(_) => lacks("send packets twice"),
-        Wire::Bandwidth(_) => lacks("carry only so many bytes a second"),
-    }
 }
 
 /// Where one member asks for tunnels to the others.
@@ -301,20 +279,17 @@ mod tests {
     }
 
     #[test]
-    fn what_links_can_not_do_is_refused_by_name() {
-        let delay = Duration::from_millis(45);
-        let late = settings(delay, Wire::Delay(100)).unwrap();
-        assert_eq!(late.delay, Duration::from_millis(145));
-        let cut = settings(delay, Wire::Blackhole).unwrap();
-        assert_eq!((cut.cut, cut.delay), (Cut::Blackhole, delay));
+    fn links_can_do_everything_but_send_twice() {
         for wire in [
             Wire::HalfOpen,
             Wire::Loss(1),
-            Wire::Duplication(1),
             Wire::Bandwidth(1),
+            Wire::Delay(1),
         ] {
-            assert!(matches!(settings(delay, wire), Err(Refused::NotHere(_))));
+            assert_eq!(can(wire), Ok(()), "{wire:?}");
         }
+        let why = can(Wire::Duplication(1)).unwrap_err();
+        assert!(why.contains("arrive twice"), "{why}");
     }
 
     #[test]
@@ -360,7 +335,8 @@ mod tests {
         assert!(through(wires.door(0), 1).await.ends_with(b"\r\n\r\none"));
         assert!(through(wires.door(1), 0).await.ends_with(b"\r\n\r\nzero"));
         assert_eq!(through(wires.door(0), 0).await, NO_TUNNEL);
-        wires.set(0, 1, Wire::Reset).unwrap();
+        assert_eq!(wires.set(0, 1, Wire::Reset), Ok(Effect::Changed));
+        assert_eq!(wires.set(0, 1, Wire::Reset), Ok(Effect::Nothing));
         assert!(!through(wires.door(0), 1).await.ends_with(b"one"));
         assert!(wires.are_faulty());
         wires.heal();

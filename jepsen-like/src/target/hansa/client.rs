@@ -58,10 +58,18 @@ impl HansaClient {
 
     /// Takes the session to the node that is asked from now on.
     async fn arrive(&mut self) -> Result<(), Error> {
-        if std::mem::take(&mut self.moved) {
+        if self.moved {
             let exported = self.session.export().await;
-            self.session = self.seats[self.node].client.resume(&exported)?;
+            self.resume(&exported)?;
         }
+        Ok(())
+    }
+
+    /// Goes on with an exported session at the node that is asked from now on. One that does not let itself be resumed
+    /// has not arrived: the next operation tries again, and none asks another node than its line says.
+    fn resume(&mut self, exported: &str) -> Result<(), Error> {
+        self.session = self.seats[self.node].client.resume(exported)?;
+        self.moved = false;
         Ok(())
     }
 
@@ -193,5 +201,28 @@ impl TargetClient for HansaClient {
         let (intent, before) = self.unfinished.take()?;
         let again = Naming::Again(&before);
         Some(self.attempt(&intent, again, (clock, deadline)).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::seat;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_session_that_could_not_be_resumed_has_not_arrived() {
+        // Nobody listens there, and nobody is asked.
+        let url = "http://127.0.0.1:9";
+        let seats = vec![
+            seat("eu", "eu-1", url).await.unwrap(),
+            seat("us", "us-1", url).await.unwrap(),
+        ];
+        let mut client = HansaClient::new(1, Arc::new(seats), 0);
+        client.arrive().await.unwrap();
+        client.move_to(1);
+        assert!(client.resume("damaged").is_err());
+        assert!(client.moved, "the next operation tries again");
+        client.arrive().await.unwrap();
+        assert!(!client.moved);
     }
 }

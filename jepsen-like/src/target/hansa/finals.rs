@@ -7,14 +7,11 @@ use hansa_client::Consistency;
 
 use super::Seat;
 use super::ask::{How, Naming, finish, got, key_of, total};
-use super::state::Digests;
+use super::state::{Admins, Digests};
 use crate::history::{Datum, Op, Record, Status};
 use crate::nemesis::Layout;
-use crate::target::RunClock;
+use crate::target::{FINAL_PROCESS, RunClock};
 use crate::workload::{COUNTERS, SETS, split_key};
-
-/// The number of the first process that reads final states; those of a run's clients are below it.
-pub const FINAL_PROCESS: u64 = 1_000_000;
 
 /// Reads under way at a time in each region.
 const READERS: usize = 8;
@@ -22,13 +19,21 @@ const READERS: usize = 8;
 /// How long a read may take. Nothing is broken any more.
 const READ_WITHIN: Duration = Duration::from_secs(10);
 
-/// What every region shows of these keys. The nodes of a region take turns.
-pub(super) async fn states(
-    seats: &[Seat],
-    layout: Layout,
+/// What every region shows of these keys, and the digests of every node. `urls` say where each node listens.
+pub(super) async fn all(
+    (seats, layout): (&[Seat], Layout),
+    (admins, urls): (&mut Admins, &[Option<String>]),
     keys: &[String],
     clock: RunClock,
 ) -> Vec<Record> {
+    let mut records = states(seats, layout, keys, clock).await;
+    let nodes = seats.iter().zip(admins.digests(urls).await);
+    records.extend(nodes.flat_map(|(seat, digests)| self::digests(seat, digests, clock)));
+    records
+}
+
+/// What every region shows of these keys. The nodes of a region take turns.
+async fn states(seats: &[Seat], layout: Layout, keys: &[String], clock: RunClock) -> Vec<Record> {
     let all =
         (0..layout.regions).flat_map(|region| (0..READERS).map(move |reader| (region, reader)));
     let readers = all
@@ -72,11 +77,7 @@ async fn read(seat: &Seat, name: &str, record: &mut Record) {
 }
 
 /// A node's digests as lines; one failed line when it did not say them.
-pub(super) fn digests(
-    seat: &Seat,
-    digests: Result<Digests, String>,
-    clock: RunClock,
-) -> Vec<Record> {
+fn digests(seat: &Seat, digests: Result<Digests, String>, clock: RunClock) -> Vec<Record> {
     let now = clock.now_ns();
     let line = |status| {
         let mut record = Record::event(FINAL_PROCESS, Op::Digest, now);

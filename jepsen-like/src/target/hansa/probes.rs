@@ -1,7 +1,6 @@
-//! What nodes count of rare paths, over all their lives, and what their processes use.
+//! What nodes count of rare paths, over all their lives.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -92,15 +91,6 @@ fn notes(page: &str) -> Counts {
     series.collect()
 }
 
-/// Resident memory, bytes, and open files of a process; `None` when it is gone.
-pub(super) fn process(id: u32) -> Option<(u64, u64)> {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let resident = status.lines().find_map(|it| it.strip_prefix("VmRSS:"))?;
-    let kibibytes: u64 = resident.trim().strip_suffix(" kB")?.parse().ok()?;
-    let files = fs::read_dir(format!("/proc/{id}/fd")).ok()?.count();
-    Some((kibibytes * 1024, files as u64))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,12 +120,5 @@ hansa_groups_total{region=\"us-east\",node=\"us-east-1\"} 9
         assert_eq!(probes.totals()["absorbed"], 6);
         probes.counted(0, 72, counts(6));
         assert_eq!(probes.totals()["absorbed"], 12);
-    }
-
-    #[test]
-    fn this_process_uses_memory_and_files() {
-        let (memory, files) = process(std::process::id()).unwrap();
-        assert!(memory > 1 << 20 && files > 2, "{memory} {files}");
-        assert_eq!(process(u32::MAX), None);
     }
 }

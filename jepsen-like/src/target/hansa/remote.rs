@@ -12,7 +12,7 @@ use hansa_client::admin::{NodeInfo, TopologyReply};
 use super::state::{Admins, Expected};
 use super::{CONNECT_WITHIN, HansaClient, Patience, Seat, finals, seat};
 use crate::history::Record;
-use crate::nemesis::{Action, Layout, NodeIndex, Refused};
+use crate::nemesis::{Action, Effect, Layout, NodeIndex, Refused};
 use crate::target::{RunClock, Target, Usage};
 use crate::workload::{COUNTERS, REGISTERS, SETS};
 
@@ -113,7 +113,7 @@ impl Target for RemoteTarget {
         Ok(HansaClient::new(process, self.seats.clone(), node))
     }
 
-    async fn act(&mut self, _: Action) -> Result<(), Refused> {
+    async fn act(&mut self, _: Action) -> Result<Effect, Refused> {
         let why = "the harness did not start this cluster: bring faults about yourself";
         Err(Refused::NotHere(why.to_owned()))
     }
@@ -141,11 +141,8 @@ impl Target for RemoteTarget {
     }
 
     async fn finals(&mut self, keys: &[String], clock: RunClock) -> Vec<Record> {
-        let mut records = finals::states(&self.seats, self.layout, keys, clock).await;
-        let digests = self.admins.digests(&self.urls).await;
-        let nodes = self.seats.iter().zip(digests);
-        records.extend(nodes.flat_map(|(seat, digests)| finals::digests(seat, digests, clock)));
-        records
+        let nodes = (&self.seats[..], self.layout);
+        finals::all(nodes, (&mut self.admins, &self.urls), keys, clock).await
     }
 
     async fn probes(&mut self) -> BTreeMap<String, u64> {
@@ -160,7 +157,9 @@ impl Target for RemoteTarget {
         Vec::new()
     }
 
-    async fn stop(self) {}
+    async fn stop(self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 #[cfg(test)]
