@@ -8,12 +8,13 @@
 //! runs, does nothing. What this machine has no means for is refused by name ([`Refused::NotHere`]).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
 use crate::nemesis::{self, Action, Clock, Data, Effect, Layout, NodeIndex, Refused, Wire};
 use crate::random::Random;
 
@@ -333,16 +334,18 @@ impl Cluster {
 
     fn spawn(&mut self, node: NodeIndex, rebuild: bool) -> Result<()> {
         let name = self.spec.node_name(node);
+        let mut environment = match &mut self.clocks {
+            Some(clocks) => clocks.environment(node)?,
+            None => Vec::new(),
+        };
+        environment.extend(self.mutant());
         let launch = Launch {
             command: self.network.command(node, &self.program),
             settings: &self.files.settings(&name),
             folder: self.files.path(),
             log: &self.files.log(&name),
             rebuild,
-            environment: match &mut self.clocks {
-                Some(clocks) => clocks.environment(node)?,
-                None => Vec::new(),
-            },
+            environment,
         };
         let process = Process::spawn(launch)
             .with_context(|| format!("the node {name} can not be started"))?;
@@ -350,6 +353,18 @@ impl Cluster {
         slot.process = Some(process);
         (slot.doubted, slot.ill, slot.waits) = (slot.faulty, slot.faulty, false);
         Ok(())
+    }
+
+    /// What tells a process which rule to break.
+    fn mutant(&self) -> Option<(&'static str, OsString)> {
+        let mutant = self.spec.mutant.as_ref();
+        mutant.map(|name| ("HANSA_MUTANT", OsString::from(name)))
+    }
+
+    /// The disk whose power goes with a kill.
+    fn cut_with_kills(&self, node: NodeIndex) -> Option<&Disk> {
+        let disk = self.disks.get(node);
+        disk.filter(|_| self.spec.kills_cut_power)
     }
 
     fn set_wire(&mut self, from: NodeIndex, to: NodeIndex, wire: Wire) -> Result<Effect, Refused> {
@@ -368,6 +383,9 @@ impl Cluster {
     }
 
     async fn kill(&mut self, node: NodeIndex) -> Result<Effect, Refused> {
+        if let Some(disk) = self.cut_with_kills(node) {
+            disk.power_off();
+        }
         let slot = &mut self.nodes[node];
         (slot.paused, slot.waits) = (false, false);
         let Some(process) = slot.process.take() else {
@@ -397,6 +415,9 @@ impl Cluster {
             // Two processes of one node with one start number is what nobody could tell apart, so the operator who
             // starts a node again has ended its copy.
             self.copies.end(node).await;
+            if let Some(disk) = self.cut_with_kills(node) {
+                disk.act_data(Data::DropUnsynced)?;
+            }
             self.spawn(node, false).map_err(failed)?;
         }
         self.nodes[node].apply().await?;
@@ -507,7 +528,7 @@ impl Cluster {
             folder: self.files.path(),
             log: &self.files.log(&format!("{name}-copy")),
             rebuild: false,
-            environment: Vec::new(),
+            environment: self.mutant().into_iter().collect(),
         };
         let process = Process::spawn(launch).map_err(failed)?;
         self.copies.watch(node, process, copy);
@@ -541,7 +562,14 @@ fn disks(spec: &Spec, files: &Files) -> Result<Vec<Disk>, Refused> {
         let name = spec.node_name(node);
         // Two nodes are not to lose the same part of what they write at the same time.
         let seed = spec.seed.wrapping_add(node as u64);
-        Disk::mount(&files.backing(&name), &files.data(&name), seed)
+        let settings = disk::Settings {
+            entries: match spec.strict_names {
+                true => disk::Entries::WithDirectory,
+                false => disk::Entries::WithFile,
+            },
+            ..disk::Settings::default()
+        };
+        Disk::mount_with(&files.backing(&name), &files.data(&name), seed, settings)
     };
     nodes.map(mount).collect()
 }

@@ -170,6 +170,8 @@ enum Command {
         /// Write the table here: every rule, who noticed it, and after how many runs.
         #[arg(long)]
         json: Option<PathBuf>,
+        #[command(flatten)]
+        processes: commands::mutants::ProcessArgs,
     },
 }
 
@@ -231,9 +233,17 @@ fn run(args: Args) -> anyhow::Result<bool> {
         Command::Export { file, edn, key } => commands::export(&file, &edn, key.as_deref()),
         Command::Model { schedules, seed } => Ok(commands::model(schedules, seed)),
         #[cfg(feature = "mutants")]
-        Command::Mutants { budget, only, json } => {
+        Command::Mutants {
+            budget,
+            only,
+            json,
+            processes,
+        } => {
             let json = json.map(create).transpose()?;
-            commands::mutants::mutants(budget, only.as_deref(), json)
+            match processes.asked() {
+                true => commands::mutants::on_processes(&processes, only.as_deref(), json),
+                false => commands::mutants::mutants(budget, only.as_deref(), json),
+            }
         }
     }
 }

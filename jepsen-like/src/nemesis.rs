@@ -168,6 +168,28 @@ impl Nemesis {
         }
     }
 
+    /// Whether it needs wall clocks that can be changed.
+    #[must_use]
+    pub fn needs_clocks(self) -> bool {
+        matches!(
+            self,
+            Nemesis::ClockJump | Nemesis::ClockDrift | Nemesis::ClockFreeze
+        )
+    }
+
+    /// Whether it needs disks of the nodes' own, that keep only what was synced.
+    #[must_use]
+    pub fn needs_disks(self) -> bool {
+        matches!(
+            self,
+            Nemesis::PowerCut
+                | Nemesis::TornWrite
+                | Nemesis::FailedSync
+                | Nemesis::DiskFull
+                | Nemesis::SlowDisk
+        )
+    }
+
     /// Whether it may cost a disk something that it had synced. A cluster is promised to survive that on one node,
     /// so a run has one victim.
     #[must_use]

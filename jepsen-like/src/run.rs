@@ -25,6 +25,8 @@ mod cell;
 mod forgive;
 mod gauge;
 mod load;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod outcome;
 mod pace;
 pub mod progress;

@@ -30,7 +30,6 @@ mod clock;
 mod failure;
 mod group;
 mod mailbox;
-mod mutant;
 mod pipeline;
 mod turns;
 mod wanted;
@@ -51,10 +50,10 @@ use hansa_consistency::request::{Applied, Reason, Refusal, Reply, Request};
 use tokio::sync::{oneshot, watch};
 
 use self::mailbox::{Mail, Mailbox, Refused};
-use self::mutant::DiskRules;
 use self::pipeline::{Pipeline, Progress, Surroundings};
 use self::turns::Turns;
 use crate::limits::{MAILBOX_PEER_BYTES_MAX, MAILBOX_REQUEST_BYTES_MAX};
+use crate::mutant::DiskRules;
 use crate::store::Store;
 use crate::store::overlay::{Overlay, Pending};
 use crate::store::sequence::SequenceFile;
@@ -145,7 +144,7 @@ pub struct Stuck;
 /// # Errors
 /// The system refused a thread.
 pub fn start(parts: Parts) -> io::Result<Driver> {
-    start_with(parts, DiskRules::default())
+    start_with(parts, DiskRules::of_process())
 }
 
 fn start_with(parts: Parts, rules: DiskRules) -> io::Result<Driver> {

@@ -14,6 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hansa_consistency::replica::next_start;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::mutant::{DiskMutant, DiskRules};
+
 const TITLE: &str = "hansa node";
 
 /// The version of the file. Later versions keep the first two lines.
@@ -141,6 +143,10 @@ impl Identity {
             let beside = path.with_extension("creating");
             let mut file = File::create(&beside)?;
             file.write_all(self.to_text().as_bytes())?;
+            let rules = DiskRules::of_process();
+            if rules.broken(DiskMutant::IdentityNotSynced) {
+                return fs::rename(&beside, path);
+            }
             file.sync_all()?;
             fs::rename(&beside, path)?;
             let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty());
@@ -187,9 +193,11 @@ impl Identity {
     /// [`IdentityError::Io`]; the number is then the old one.
     pub fn begin_start(&mut self, path: &Path) -> Result<u64, IdentityError> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let drawn = || next_start(self.start, since.unwrap_or_default(), rand::random());
+        let counted = DiskRules::of_process().broken(DiskMutant::StartCounted);
         let next = Identity {
             // A clock before 1970 counts as none.
-            start: next_start(self.start, since.unwrap_or_default(), rand::random()),
+            start: if counted { self.start + 1 } else { drawn() },
             ..self.clone()
         };
         next.write(path)?;

@@ -5,6 +5,7 @@ pub mod grpc;
 pub mod identity;
 pub mod limits;
 pub mod metrics;
+pub mod mutant;
 pub mod open;
 pub mod peers;
 pub mod server;

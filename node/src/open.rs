@@ -30,10 +30,10 @@ use hansa_consistency::codec::{DecodeError, Decoder, FORMAT};
 use hansa_consistency::key::NodeId;
 use hansa_consistency::port::Family;
 use hansa_consistency::replica::{self, Config, Opened, Replica};
-use hansa_consistency::rules::Rules;
 
 use crate::driver;
 use crate::identity::{Identity, IdentityError, fresh_incarnation};
+use crate::mutant::{DiskMutant, DiskRules, core_rules};
 use crate::settings::Names;
 use crate::store::directory::make_durable;
 use crate::store::overlay::{Overlay, Pending};
@@ -228,7 +228,7 @@ impl Plan<'_> {
         Config {
             node: self.node,
             topology: Arc::clone(self.names.topology()),
-            rules: Rules::default(),
+            rules: core_rules(),
         }
     }
 }
@@ -334,13 +334,17 @@ fn look(plan: Plan<'_>, identity: &Identity, stop: &AtomicBool) -> Result<Found,
         SequenceError::Missing | SequenceError::Damaged => Look::Damaged(error.to_string()),
         error => error.into(),
     })?;
-    verify(&*store, stop, &known_format).map_err(|unverified| match unverified {
-        Unverified::Failed(failed) => Look::Damaged(failed.to_string()),
-        Unverified::Refused(error) => refused(plan, error).into(),
-        Unverified::Stopped => OpenError::Stopped.into(),
-    })?;
+    let rules = DiskRules::of_process();
+    if !rules.broken(DiskMutant::VerifySkipped) {
+        verify(&*store, stop, &known_format).map_err(|unverified| match unverified {
+            Unverified::Failed(failed) => Look::Damaged(failed.to_string()),
+            Unverified::Refused(error) => refused(plan, error).into(),
+            Unverified::Stopped => OpenError::Stopped.into(),
+        })?;
+    }
     let replica = open_replica(plan, identity, &*store)?;
-    if replica.store_sequence() < sequence.current() {
+    let short = replica.store_sequence() < sequence.current();
+    if short && !rules.broken(DiskMutant::ShortStoreAccepted) {
         return Err(Look::Damaged(format!(
             "the store ends at sequence {}, but {} was acknowledged",
             replica.store_sequence(),

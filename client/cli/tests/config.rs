@@ -195,3 +195,19 @@ fn options_are_shown_and_taken_only_where_they_work() {
         assert_eq!(hansa(folder.path(), arguments).status.code(), Some(2));
     }
 }
+
+#[test]
+fn only_a_build_with_mutants_knows_the_variable_that_breaks_a_rule() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hansa"));
+    command.env_clear().env("HANSA_MUTANT", "NoSuchRule");
+    let refused = command.current_dir(folder.path()).arg("serve").output();
+    let refused = refused.unwrap();
+    assert_eq!(refused.status.code(), Some(2), "it has no settings");
+    let said = text(&refused.stderr);
+    assert_eq!(
+        said.contains("HANSA_MUTANT"),
+        cfg!(feature = "mutants"),
+        "{said}"
+    );
+}

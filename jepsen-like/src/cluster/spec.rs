@@ -50,6 +50,13 @@ pub struct Spec {
     pub clocks: bool,
     /// Whether every node's data lies on a disk of its own that keeps only what was synced, and can fail.
     pub disks: bool,
+    /// Whether a name on these disks is durable only when its directory is synced, which is all that POSIX promises.
+    pub strict_names: bool,
+    /// Whether the power of a node's disk goes with a kill: what is being synced then is not. It comes back with the next
+    /// change of the data, or the next start, and what was not synced is gone.
+    pub kills_cut_power: bool,
+    /// The rule that the nodes break; the binary has to be one built with feature `mutants`.
+    pub mutant: Option<String>,
     /// Seed of what is left to chance: which bit is flipped, what a torn write leaves.
     pub seed: u64,
 }
@@ -67,6 +74,9 @@ impl Spec {
             wires: Wires::Proxies,
             clocks: false,
             disks: false,
+            strict_names: false,
+            kills_cut_power: false,
+            mutant: None,
             seed: 1,
         }
     }

@@ -13,6 +13,10 @@ use crate::model;
 use crate::sim::mutants::Candidate;
 use crate::sim::quiet_panics;
 
+mod processes;
+
+pub use processes::{ProcessArgs, on_processes};
+
 /// Schedules of the register model that one run of the simulator is worth.
 const SCHEDULES_PER_RUN: u64 = 20;
 
@@ -48,6 +52,37 @@ struct Verdict {
     seed: Option<u64>,
     /// How long it took, seconds.
     seconds: f64,
+    /// What this machine lacks to look for it.
+    not_here: Option<String>,
+    /// Where it is proved that no run can tell.
+    equivalent: Option<String>,
+    /// What was wrong although all rules were in force.
+    control: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether it was looked for in vain, and should have been found.
+    fn escaped(&self) -> bool {
+        !self.caught && self.not_here.is_none() && self.equivalent.is_none()
+    }
+
+    /// In one line; a `piece` is what was tried again and again.
+    fn describe(&self, piece: &str) -> String {
+        let (runs, seconds) = (self.runs, self.seconds);
+        let checker = self.checker.as_deref().unwrap_or_default();
+        let mut text = match (&self.not_here, self.caught) {
+            (Some(why), _) => format!("not possible here: {why}"),
+            (None, true) => format!("{piece} {runs}, {seconds:.1} s: {checker}"),
+            (None, false) => format!("NOT in {runs} {piece}s, {seconds:.1} s"),
+        };
+        if let Some(proof) = &self.equivalent {
+            text += &format!(" (no run can tell: docs/mutants.md, {proof})");
+        }
+        for wrong in &self.control {
+            text += &format!("\n    with all rules in force: {wrong}");
+        }
+        text
+    }
 }
 
 /// A row of the table: a broken rule and who noticed.
@@ -57,8 +92,10 @@ struct Row {
     rule: String,
     /// The register model; `None` where it does not know the rule.
     model: Option<Verdict>,
-    /// The simulator.
-    simulator: Verdict,
+    /// The simulator; `None` where it was not asked.
+    simulator: Option<Verdict>,
+    /// Real processes; `None` where they were not asked.
+    processes: Option<Verdict>,
 }
 
 impl Row {
@@ -68,17 +105,25 @@ impl Row {
         let modelled = known.iter().find(|(m, _)| format!("{m:?}") == rule);
         Row {
             model: modelled.map(|(mutant, _)| ask_model(*mutant, budget)),
-            simulator: ask_simulator(candidate, budget),
+            simulator: Some(ask_simulator(candidate, budget)),
+            processes: None,
             rule,
         }
     }
 
+    /// Who was asked.
+    fn asked(&self) -> impl Iterator<Item = &Verdict> {
+        let all = [&self.model, &self.simulator, &self.processes];
+        all.into_iter().flatten()
+    }
+
     fn escaped(&self) -> bool {
-        !self.simulator.caught && !self.model_alone()
+        self.asked().all(Verdict::escaped)
     }
 
     fn model_alone(&self) -> bool {
-        !self.simulator.caught && self.model.as_ref().is_some_and(|it| it.caught)
+        let caught = |it: &Option<Verdict>| it.as_ref().is_some_and(|it| it.caught);
+        caught(&self.model) && !caught(&self.simulator) && !caught(&self.processes)
     }
 
     fn print(&self) {
@@ -91,12 +136,8 @@ impl Row {
             }
             Some(it) => format!("NOT in {} schedules", it.runs),
         };
-        let it = &self.simulator;
-        let checker = it.checker.as_deref().unwrap_or_default();
-        let simulator = match it.caught {
-            true => format!("run {}, {:.1} s: {checker}", it.runs, it.seconds),
-            false => format!("NOT in {} runs, {:.1} s", it.runs, it.seconds),
-        };
+        let simulator = self.simulator.as_ref().map(|it| it.describe("run"));
+        let simulator = simulator.unwrap_or_else(|| "-".to_owned());
         println!("{:<34} {model:<44} {simulator}", self.rule);
     }
 }
@@ -127,7 +168,14 @@ pub fn mutants(budget: u64, only: Option<&str>, json: Option<File>) -> anyhow::R
     if let Some(file) = json {
         serde_json::to_writer_pretty(file, &rows)?;
     }
-    print_checkers(&rows);
+    let caught = close(&rows);
+    println!("replay: {} sim --mutant RULE --seed RUN", invocation());
+    Ok(caught)
+}
+
+/// Prints what the rows come to; `true` when no rule escaped.
+fn close(rows: &[Row]) -> bool {
+    print_checkers(rows);
     let named = |which: fn(&Row) -> bool| {
         let names = rows.iter().filter(|row| which(row));
         names.map(|row| row.rule.as_str()).collect::<Vec<_>>()
@@ -141,19 +189,22 @@ pub fn mutants(budget: u64, only: Option<&str>, json: Option<File>) -> anyhow::R
             println!("{what}: {}", names.join(", "));
         }
     }
-    println!("replay: {} sim --mutant RULE --seed RUN", invocation());
-    println!("caught {} of {}", rows.len() - escaped.len(), rows.len());
-    Ok(escaped.is_empty())
+    let caught = rows.iter().filter(|row| row.asked().any(|it| it.caught));
+    println!("caught {} of {}", caught.count(), rows.len());
+    escaped.is_empty()
 }
 
-/// Prints how many broken rules each checker of the simulator noticed first, and how many runs that took at most.
+/// Prints how many broken rules each checker noticed first, in the simulator or on real processes, and how many runs
+/// that took at most.
 fn print_checkers(rows: &[Row]) {
     let mut by_checker: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for row in rows {
-        if let Some(checker) = &row.simulator.checker {
-            let (rules, most) = by_checker.entry(checker).or_default();
-            *rules += 1;
-            *most = (*most).max(row.simulator.runs);
+        for verdict in [&row.simulator, &row.processes].into_iter().flatten() {
+            if let Some(checker) = &verdict.checker {
+                let (rules, most) = by_checker.entry(checker).or_default();
+                *rules += 1;
+                *most = (*most).max(verdict.runs);
+            }
         }
     }
     println!("{:<24} rules  runs at most", "noticed first by");
@@ -174,6 +225,9 @@ fn ask_simulator(candidate: &Candidate, budget: u64) -> Verdict {
             also: found.also,
             seed: Some(found.seed),
             seconds,
+            not_here: None,
+            equivalent: None,
+            control: Vec::new(),
         },
         None => Verdict {
             caught: false,
@@ -182,6 +236,9 @@ fn ask_simulator(candidate: &Candidate, budget: u64) -> Verdict {
             also: Vec::new(),
             seed: None,
             seconds,
+            not_here: None,
+            equivalent: None,
+            control: Vec::new(),
         },
     }
 }
@@ -198,5 +255,8 @@ fn ask_model(mutant: Mutant, budget: u64) -> Verdict {
         also: Vec::new(),
         seed: None,
         seconds: begun.elapsed().as_secs_f64(),
+        not_here: None,
+        equivalent: None,
+        control: Vec::new(),
     }
 }

@@ -373,24 +373,12 @@ impl RunArgs {
 
     /// A cluster that can do what these kinds of fault need.
     fn spec(&self, options: &Options, kinds: &[Nemesis]) -> Spec {
-        let clocks = [
-            Nemesis::ClockJump,
-            Nemesis::ClockDrift,
-            Nemesis::ClockFreeze,
-        ];
-        let disks = [
-            Nemesis::PowerCut,
-            Nemesis::TornWrite,
-            Nemesis::FailedSync,
-            Nemesis::DiskFull,
-            Nemesis::SlowDisk,
-        ];
         Spec {
             engine: self.engine.clone(),
             wires: self.wires,
             program: self.bin.clone(),
-            clocks: !self.plain && kinds.iter().any(|kind| clocks.contains(kind)),
-            disks: !self.plain && kinds.iter().any(|kind| disks.contains(kind)),
+            clocks: !self.plain && kinds.iter().any(|kind| kind.needs_clocks()),
+            disks: !self.plain && kinds.iter().any(|kind| kind.needs_disks()),
             seed: options.seed,
             ..Spec::new(self.layout(kinds))
         }

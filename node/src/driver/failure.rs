@@ -6,6 +6,7 @@ use bytes::Bytes;
 use hansa_consistency::request::{Applied, Reason, Refusal, Reply};
 
 use super::mailbox::Answerer;
+use crate::mutant::{DiskMutant, DiskRules};
 
 /// Why a run of groups ended. All groups of one life of the replica fail together, from the first failed
 /// one on: each was stepped on top of the one before.
@@ -85,7 +86,9 @@ impl Open {
         let untouched = failure
             .nothing_from
             .is_some_and(|from| self.group >= from && self.group > leaked);
-        let applied = match self.read || untouched {
+        let rules = DiskRules::of_process();
+        let said = rules.broken(DiskMutant::FailureSaysNotApplied);
+        let applied = match self.read || untouched || said {
             true => Applied::No,
             false => Applied::Maybe,
         };
@@ -135,5 +138,14 @@ mod tests {
         assert_eq!(applied(Some(7), 8, 8, false), Applied::Maybe);
         assert_eq!(applied(None, 7, 0, false), Applied::Maybe);
         assert_eq!(applied(None, 7, 0, true), Applied::No);
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn what_left_before_the_failure_is_denied_when_that_is_broken() {
+        use crate::mutant::breaking;
+        let mutant = DiskMutant::FailureSaysNotApplied;
+        let said = breaking(mutant, || applied(None, 7, 8, false));
+        assert_eq!(said, Applied::No);
     }
 }

@@ -20,13 +20,13 @@ use super::claim::{Claim, claim};
 use super::failure::{Failure, Open, Trouble};
 use super::group::{Group, carries_writes};
 use super::mailbox::{Answerer, Mail};
-use super::mutant::DiskMutant;
 use super::pipeline::{Pipeline, Surroundings};
 use super::{Condition, NextStart, now, stopping};
 use crate::limits::{
     DISK_FULL_RETRY, EVENTS_PER_TURN, GROUP_BYTES_MAX, GROUPS_IN_FLIGHT_MAX, READS_DEFERRED_MAX,
     STATUS_INTERVAL,
 };
+use crate::mutant::DiskMutant;
 use crate::store::StoreError;
 use crate::store::overlay::{Overlay, Pending};
 
@@ -256,7 +256,9 @@ impl Turns {
                 }
                 Effect::Send { to, envelope } => self.send(free, to, envelope),
                 Effect::Reply { id, result, waits } => {
-                    let at_once = (!waits && !touched) || (free && self.nothing_under_way());
+                    let at_once = (!waits && !touched)
+                        || (free && self.nothing_under_way())
+                        || self.around.rules.broken(DiskMutant::RepliedBeforeSync);
                     self.reply(at_once, id, result);
                 }
                 Effect::Wake(at) => self.wake = Some(at),
@@ -281,7 +283,7 @@ impl Turns {
                     self.nothing_under_way() && in_file >= envelope.store_sequence
                 }
             };
-        if !at_once {
+        if !at_once && !self.around.rules.broken(DiskMutant::SentBeforeSync) {
             self.open.send(to, envelope);
         } else if to == self.around.node {
             self.to_self.push_back(envelope);

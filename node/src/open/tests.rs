@@ -382,3 +382,48 @@ fn an_opening_that_is_told_to_stop_stops_and_changes_nothing() {
     assert!(matches!(stopped.err(), Some(OpenError::Stopped)));
     assert!(!fresh.path("store").exists());
 }
+
+#[cfg(feature = "mutants")]
+mod mutants {
+    use super::*;
+    use crate::mutant::breaking;
+
+    #[test]
+    fn without_the_sequence_file_a_shortened_store_is_served() {
+        let fixture = Fixture::new();
+        fixture.used();
+        let mut sequence = SequenceFile::open(&fixture.path("sequence")).unwrap();
+        sequence.write(sequence.current() + 1).unwrap();
+        assert!(fixture.open().is_err());
+        let served = breaking(DiskMutant::ShortStoreAccepted, || fixture.open());
+        assert!(!served.unwrap().opened.lost);
+    }
+
+    #[test]
+    fn without_the_look_at_everything_a_record_of_tomorrow_is_served() {
+        let fixture = Fixture::new();
+        let node = fixture.open().unwrap();
+        let tomorrow = hansa_consistency::port::Write {
+            family: Family::Data,
+            key: Bytes::from_static(b"of no row"),
+            value: Some(vec![u8::MAX; 8].into()),
+        };
+        node.store.apply(&[tomorrow]).unwrap();
+        node.store.sync().unwrap();
+        drop(node);
+        assert!(fixture.open().is_err());
+        assert!(breaking(DiskMutant::VerifySkipped, || fixture.open()).is_ok());
+    }
+
+    #[test]
+    fn counted_starts_on_one_copy_have_one_number() {
+        let fixture = Fixture::new();
+        let before = fixture.used();
+        let path = fixture.path("identity");
+        let starts = || [(); 2].map(|()| before.clone().begin_start(&path).unwrap());
+        let [one, other] = starts();
+        assert_ne!(one, other);
+        let [one, other] = breaking(DiskMutant::StartCounted, starts);
+        assert_eq!(one, other);
+    }
+}

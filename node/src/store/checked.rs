@@ -13,6 +13,7 @@ use super::{
     Engine, KEY_BYTES_MAX, Options, Stats, Store, StoreError, VALUE_BYTES_MAX, View, VisitEach,
     copy, record,
 };
+use crate::mutant::{DiskMutant, DiskRules};
 
 /// A [`Store`] over a raw engine.
 pub(super) struct Checked<R> {
@@ -24,6 +25,7 @@ pub(super) struct Checked<R> {
     options: Options,
     /// Set once, by the first failed batch or sync.
     poison: OnceLock<String>,
+    rules: DiskRules,
 }
 
 impl<R: RawStore> Checked<R> {
@@ -39,6 +41,7 @@ impl<R: RawStore> Checked<R> {
             engine,
             options,
             poison: OnceLock::new(),
+            rules: DiskRules::of_process(),
         }
     }
 
@@ -190,6 +193,10 @@ impl<R: RawStore> Store for Checked<R> {
             return Ok(());
         }
         self.admit(batch)?;
+        if self.rules.broken(DiskMutant::BatchTorn) {
+            let mut records = prepare(batch).into_iter();
+            return records.try_for_each(|record| self.raw.apply(vec![record]));
+        }
         self.poison_on_failure("a batch", self.raw.apply(prepare(batch)))
     }
 
@@ -209,6 +216,9 @@ impl<R: RawStore> Store for Checked<R> {
 
     fn sync(&self) -> Result<(), StoreError> {
         self.refuse_if_poisoned()?;
+        if self.rules.broken(DiskMutant::SyncFailureIgnored) {
+            return self.raw.sync().or_else(|_| self.raw.sync()).or(Ok(()));
+        }
         self.poison_on_failure("a sync", self.raw.sync())
     }
 

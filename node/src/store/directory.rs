@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Engine, StoreError};
+use crate::mutant::{DiskMutant, DiskRules};
 
 /// The version of the directory's layout and of the use of the engine made by its adapter.
 const FORMAT: u32 = 1;
@@ -91,6 +92,9 @@ fn begin(creating: &Path, engine: Engine) -> io::Result<()> {
 }
 
 fn finish(creating: &Path, current: &Path) -> io::Result<()> {
+    if DiskRules::of_process().broken(DiskMutant::NamesNotSynced) {
+        return fs::rename(creating, current);
+    }
     sync_tree(creating)?;
     fs::rename(creating, current)?;
     // `current` has a parent, the directory, and that has one too unless it is the root.
@@ -106,6 +110,9 @@ pub(crate) fn make_durable(path: &Path) -> io::Result<()> {
     let missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
     let made: Vec<&Path> = path.ancestors().take_while(missing).collect();
     fs::create_dir_all(path)?;
+    if DiskRules::of_process().broken(DiskMutant::NamesNotSynced) {
+        return Ok(());
+    }
     for dir in made.iter().filter_map(|dir| dir.parent()) {
         sync_names(dir)?;
     }

@@ -15,6 +15,7 @@ use hansa_consistency::port::{Damaged, Family};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::StoreError;
+use crate::mutant::{DiskMutant, DiskRules};
 
 /// The format written, and the newest one read.
 const FORMAT: u8 = 1;
@@ -53,7 +54,8 @@ pub(super) fn unwrap(family: Family, key: &[u8], record: &Bytes) -> Result<Bytes
     let Some((&[format, ref sum @ ..], payload)) = record.split_first_chunk::<HEAD>() else {
         return Err(damaged(format!("{} bytes long", record.len())));
     };
-    if u64::from_le_bytes(*sum) != checksum(family, format, key, payload) {
+    let holds = u64::from_le_bytes(*sum) == checksum(family, format, key, payload);
+    if !holds && !DiskRules::of_process().broken(DiskMutant::ChecksumIgnored) {
         return Err(damaged("the checksum does not hold".into()));
     }
     if format != FORMAT {
@@ -97,6 +99,17 @@ mod tests {
             let outcome = unwrap(Family::Data, b"key", &flipped.into());
             assert!(damaged(outcome), "bit {bit} was not found");
         }
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn without_the_checksum_a_flipped_bit_is_served() {
+        let mut record = wrap(Family::Data, b"key", b"some payload").to_vec();
+        record[HEAD] ^= 1;
+        let read = || unwrap(Family::Data, b"key", &record.clone().into());
+        assert!(damaged(read()));
+        let served = crate::mutant::breaking(DiskMutant::ChecksumIgnored, read);
+        assert_eq!(served.unwrap(), "rome payload");
     }
 
     #[test]

@@ -105,7 +105,7 @@ pub(crate) const LAYERS: &[Layers] = &[
     (
         "hansa-node",
         &[
-            &["limits"],
+            &["limits", "mutant"],
             &["identity", "store"],
             &["driver", "settings"],
             &["metrics", "open", "telemetry"],

@@ -18,9 +18,9 @@ use super::violation::Violation;
 /// The package that must stay pure.
 pub(crate) const CORE: &str = "hansa-consistency";
 
-/// The only package that may switch on the rules broken on purpose, by its own feature of that
-/// name.
-const HARNESS: &str = "hansa-jepsen";
+/// The only packages that may switch on the rules broken on purpose, by their own feature of that
+/// name: the harness in its simulator, and the node and its binary for the harness's real processes.
+const FORWARDERS: [&str; 3] = ["hansa-jepsen", "hansa-node", "hansa"];
 
 const MUTANTS: &str = "mutants";
 const ROOT: &str = "consistency/src/lib.rs";
@@ -155,7 +155,7 @@ pub(crate) fn check_built_features(lines: &str) -> Vec<Violation> {
         .collect()
 }
 
-/// Nobody but the harness forwards the feature, and nobody asks for it in a dependency or has it on
+/// Nobody but those that need it forwards the feature, and nobody asks for it in a dependency or has it on
 /// by default.
 pub(crate) fn check_forwarding(metadata: &Metadata, tree: &Tree) -> Vec<Violation> {
     let mut violations = Vec::new();
@@ -186,11 +186,12 @@ fn wrong_features(package: &Package) -> Vec<(&str, String)> {
     for (feature, enables) in &package.features {
         let forwards = enables.iter().any(|enabled| enabled.ends_with(&suffix));
         let switches_on = enables.iter().any(|enabled| enabled == MUTANTS);
-        let is_forwarder = package.name == HARNESS && feature == MUTANTS;
+        let is_forwarder = FORWARDERS.contains(&package.name.as_str()) && feature == MUTANTS;
         if (forwards || switches_on) && !is_forwarder {
             let what = format!(
-                "feature {feature} of {} switches on {MUTANTS}: only {HARNESS} may",
-                package.name
+                "feature {feature} of {} switches on {MUTANTS}: only their own feature of that name in {} may",
+                package.name,
+                FORWARDERS.join(", ")
             );
             wrong.push((feature.as_str(), what));
         }

@@ -173,3 +173,31 @@ fn a_damaged_record_is_reported_and_the_scan_goes_on() {
         .unwrap();
     assert_eq!(seen, [(b'a', true), (b'b', false), (b'c', true)]);
 }
+
+#[cfg(feature = "mutants")]
+mod mutants {
+    use super::*;
+
+    fn without(mutant: DiskMutant) -> Checked<Faulty> {
+        Checked {
+            rules: DiskRules::without(mutant),
+            ..store()
+        }
+    }
+
+    #[test]
+    fn a_failed_sync_taken_for_success_lets_writes_pass() {
+        let store = without(DiskMutant::SyncFailureIgnored);
+        store.raw.fail_sync.store(true, Ordering::Relaxed);
+        store.sync().unwrap();
+        store.apply(&[put(b"a", b"1")]).unwrap();
+        assert!(!store.stats().poisoned);
+    }
+
+    #[test]
+    fn a_torn_batch_reaches_the_engine_in_pieces() {
+        let store = without(DiskMutant::BatchTorn);
+        store.apply(&[put(b"a", b"1"), put(b"b", b"2")]).unwrap();
+        assert_eq!(*store.raw.calls.lock().unwrap(), ["apply", "apply"]);
+    }
+}
