@@ -97,11 +97,15 @@ pub enum Mutant {
     DelegatedToTwo,
     /// A proposer ships a promise that it does not write.
     ShippedPromiseNotDurable,
+    /// What a delegate accepted counts as chosen.
+    DelegateDecides,
+    /// A group that its delegate does not answer is handed to the next region under the same ballot.
+    DelegationReusesBallot,
 }
 
 impl Mutant {
     /// All of them, in the order of the declaration.
-    pub const ALL: [Mutant; 45] = [
+    pub const ALL: [Mutant; 47] = [
         Mutant::DoubleBallot,
         Mutant::MergeAtAccept,
         Mutant::NoDedup,
@@ -147,6 +151,8 @@ impl Mutant {
         Mutant::DelegateIgnoresPromise,
         Mutant::DelegatedToTwo,
         Mutant::ShippedPromiseNotDurable,
+        Mutant::DelegateDecides,
+        Mutant::DelegationReusesBallot,
     ];
 }
 

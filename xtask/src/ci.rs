@@ -115,6 +115,24 @@ fn steps(tests: Tests) -> Vec<Step> {
                 "warnings",
             ],
         ),
+        // Code that only breaks rules must build, too.
+        cargo(
+            "clippy-mutants",
+            &[
+                "clippy",
+                "--package",
+                "hansa-jepsen",
+                "--package",
+                "hansa",
+                "--features",
+                "hansa-jepsen/mutants,hansa/mutants",
+                "--all-targets",
+                "--locked",
+                "--",
+                "-D",
+                "warnings",
+            ],
+        ),
     ];
     if tests == Tests::Run {
         steps.push(cargo("test", &["test", "--workspace", "--locked"]));
@@ -226,11 +244,11 @@ mod tests {
     #[test]
     fn steps_come_in_the_documented_order() {
         assert_eq!(
-            names(Tests::Run)[..5],
-            ["fmt", "clippy", "test", "doc", "tidy"]
+            names(Tests::Run)[..6],
+            ["fmt", "clippy", "clippy-mutants", "test", "doc", "tidy"]
         );
-        let first = ["fmt", "clippy", "doc", "tidy", "release"];
-        assert_eq!(names(Tests::Skip)[..5], first);
+        let first = ["fmt", "clippy", "clippy-mutants", "doc", "tidy", "release"];
+        assert_eq!(names(Tests::Skip)[..6], first);
     }
 
     #[test]
@@ -240,7 +258,7 @@ mod tests {
             .filter(|extra| extra.off.is_none())
             .map(|extra| extra.name)
             .collect();
-        assert_eq!(names(Tests::Skip)[5..], on[..]);
+        assert_eq!(names(Tests::Skip)[6..], on[..]);
     }
 
     #[test]

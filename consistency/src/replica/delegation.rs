@@ -33,7 +33,7 @@ impl Replica {
     /// was tried for the group before.
     fn delegate(&self, now: Duration, row: &Row) -> Option<NodeId> {
         let first = |group: &super::strong::Group| !group.delegated;
-        if !self.group(row).is_some_and(first) {
+        if !self.group(row).is_some_and(first) && self.reused_ballot(row).is_none() {
             return None;
         }
         self.delegates(now, row.shard()).into_iter().next()
@@ -70,7 +70,10 @@ impl Replica {
         let Some(delegate) = self.delegate(now, row) else {
             return false;
         };
-        let ballot = self.fresh_ballot(turn);
+        let ballot = match self.reused_ballot(row) {
+            Some(ballot) => ballot,
+            None => self.fresh_ballot(turn),
+        };
         let Some(promise) = self.promise_to_ship(turn, row, ballot) else {
             return false;
         };
@@ -109,6 +112,13 @@ impl Replica {
         true
     }
 
+    /// The ballot under which the group was delegated before. Only a mutant goes on under it.
+    fn reused_ballot(&self, row: &Row) -> Option<Ballot> {
+        let delegate = self.group(row).and_then(|group| group.phase_delegate());
+        let broken = self.rules.broken(Mutant::DelegationReusesBallot);
+        delegate.filter(|_| broken).map(|(ballot, _)| ballot)
+    }
+
     /// This node's own promise, written in this step; `None` when it promised as high a ballot, or its record
     /// is damaged: then the ordinary way finds out.
     fn promise_to_ship(
@@ -118,7 +128,10 @@ impl Replica {
         ballot: Ballot,
     ) -> Option<Promise> {
         let (mut slot, record) = self.load_row(turn, row).ok()?;
-        slot.prepare(ballot).ok()?;
+        let reused = self.reused_ballot(row) == Some(ballot);
+        if !reused {
+            slot.prepare(ballot).ok()?;
+        }
         if self.rules.broken(Mutant::ShippedPromiseNotDurable) {
             self.unwritten.insert(row.clone(), ballot);
         } else {
@@ -204,6 +217,10 @@ impl Replica {
         });
         if absorbed {
             turn.note(Note::Absorbed);
+        }
+        if self.rules.broken(Mutant::DelegateDecides) {
+            self.on_chosen(turn, row);
+            return;
         }
         let mut slot = match self.load_slot(turn, row) {
             Ok(slot) => slot,

@@ -524,7 +524,7 @@ impl Replica {
     }
 
     /// The group's value is chosen: logs it, answers when the entry is durable, goes on.
-    fn on_chosen(&mut self, turn: &mut Turn<'_>, row: &Row) {
+    pub(super) fn on_chosen(&mut self, turn: &mut Turn<'_>, row: &Row) {
         let Some(group) = self.coordinators.get_mut(row).and_then(|c| c.group.take()) else {
             return;
         };

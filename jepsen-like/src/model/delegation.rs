@@ -51,7 +51,10 @@ impl World {
     /// The proposer's own promise, written before it is shipped; `None` when it promised a higher ballot.
     fn own_promise(&mut self, at: usize, ballot: Ballot) -> Option<Promise> {
         let node = &mut self.nodes[at];
-        node.slot.prepare(ballot).ok()?;
+        let reused = self.rules.broken(Mutant::DelegationReusesBallot);
+        if !reused || node.slot.promised != ballot {
+            node.slot.prepare(ballot).ok()?;
+        }
         if !self.rules.broken(Mutant::ShippedPromiseNotDurable) {
             node.written = node.slot.clone();
         }
@@ -109,6 +112,7 @@ impl World {
         let mut votes = Tally::default();
         votes.count(NodeId(from as u16));
         let value = executed.value.clone();
+        let decides = self.rules.broken(Mutant::DelegateDecides);
         group.phase = Phase::Accept(Proposal {
             ballot,
             value: executed.value,
@@ -117,6 +121,13 @@ impl World {
             votes,
         });
         self.counts.delegated += 1;
+        if decides {
+            self.on_chosen(at);
+            return;
+        }
+        let Some(group) = &self.nodes[at].coordinator.group else {
+            return;
+        };
         let round = group.round;
         self.ask(at, at, round, Body::Accept(ballot, value));
     }

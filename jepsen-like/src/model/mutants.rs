@@ -90,6 +90,14 @@ const MUTANTS: &[(Mutant, &str)] = &[
         "a crash lets a value in behind a later one's back",
     ),
     (
+        Mutant::DelegateDecides,
+        "a value is answered that is not chosen",
+    ),
+    (
+        Mutant::DelegationReusesBallot,
+        "two regions make two values of one ballot",
+    ),
+    (
         Mutant::StrongValueWithoutDeps,
         "a reply lacks the causes of what it shows",
     ),

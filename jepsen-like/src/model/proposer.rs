@@ -133,10 +133,7 @@ impl World {
     pub(super) fn begin_attempt(&mut self, at: usize) {
         self.fill_group(at);
         let round = self.fresh_round();
-        let ballot = Ballot {
-            n: self.tick(at).0,
-            origin: self.nodes[at].origin,
-        };
+        let ballot = self.next_ballot(at);
         let now = self.now;
         let Coordinator {
             group: Some(group),
@@ -154,6 +151,20 @@ impl World {
         group.phase = Phase::Prepare(Attempt::new(ballot));
         if !self.delegated(at, round, ballot) {
             self.ask_all(at, round, &Body::Prepare(ballot));
+        }
+    }
+
+    /// A fresh ballot; a mutant goes on under that of a delegation.
+    fn next_ballot(&mut self, at: usize) -> Ballot {
+        let group = self.nodes[at].coordinator.group.as_ref();
+        if let Some(Phase::Delegate(ballot)) = group.map(|group| &group.phase)
+            && self.rules.broken(Mutant::DelegationReusesBallot)
+        {
+            return *ballot;
+        }
+        Ballot {
+            n: self.tick(at).0,
+            origin: self.nodes[at].origin,
         }
     }
 
@@ -327,7 +338,7 @@ impl World {
     }
 
     /// The group's value is chosen: logs it, answers, goes on.
-    fn on_chosen(&mut self, at: usize) {
+    pub(super) fn on_chosen(&mut self, at: usize) {
         let Some(group) = self.nodes[at].coordinator.group.take() else {
             return;
         };

@@ -205,6 +205,8 @@ impl<'a> Bench<'a> {
             nemeses: candidate.cell.nemeses.clone(),
             time: ROUND,
             round: ROUND,
+            rounds: 1,
+            asked: std::collections::BTreeMap::new(),
             clients_per_node: CLIENTS_PER_NODE,
             think: candidate.think,
             deadline: DEADLINE,
@@ -266,7 +268,7 @@ impl<'a> Bench<'a> {
         for node in nodes {
             target.act(Action::Disk(node, Disk::Slow(slow))).await?;
         }
-        round::play(&self.options, number, &self.candidate.cell, target).await
+        round::play(&self.options, number, (&self.candidate.cell, ROUND), target).await
     }
 
     /// A cluster that does not start shows that a rule is broken, unless none is.
