@@ -63,6 +63,8 @@ pub enum Note {
     Absorbed,
     /// A group was chosen in one round trip: a delegate had executed it.
     Delegated,
+    /// A replica did not answer delegations in time and is handed none for a while.
+    DelegateShunned,
     /// A proposal was refused by a higher ballot.
     Nacked,
     /// A request id was answered from memory.
@@ -109,10 +111,11 @@ pub enum Note {
 
 impl Note {
     /// All of them.
-    pub const ALL: [Note; 24] = [
+    pub const ALL: [Note; 25] = [
         Note::ReadHelped,
         Note::Absorbed,
         Note::Delegated,
+        Note::DelegateShunned,
         Note::Nacked,
         Note::RequestRecalled,
         Note::SessionForwarded,
@@ -142,6 +145,7 @@ impl Note {
             Note::ReadHelped => "read_helped",
             Note::Absorbed => "absorbed",
             Note::Delegated => "delegated",
+            Note::DelegateShunned => "delegate_shunned",
             Note::Nacked => "nacked",
             Note::RequestRecalled => "request_recalled",
             Note::SessionForwarded => "session_forwarded",

@@ -23,10 +23,6 @@ pub const CLOCK_RESERVE_MS: u64 = 250;
 /// Strong operations combined under one ballot, at most.
 pub const GROUP_OPERATIONS_MAX: usize = 32;
 
-/// Bytes of values that are combined under one ballot, about at most (the operation that crosses the bound is still
-/// in it): they travel in one message, beside the value they are applied to.
-pub const GROUP_BYTES_MAX: usize = 4 << 20;
-
 /// Strong operations that may wait for one row at one coordinator; more are refused as overloaded.
 pub const ROW_QUEUE_MAX: usize = 1024;
 
@@ -110,7 +106,14 @@ pub const ATTEMPT_MS_MIN: u64 = 400;
 /// more, milliseconds: syncs of both, and what a busy machine adds.
 pub const DELEGATE_HEDGE_MS: u64 = 50;
 
-/// A replica that did not answer a delegation in time is handed none for this long, milliseconds.
+/// A group travels to a delegate with the value that its proposer holds and comes back with another: above this many
+/// bytes of both it is prepared instead, which sends the new value alone. Far below the bound of a message.
+pub const DELEGATE_BYTES_MAX: usize = 256 << 10;
+
+/// Delegations in a row that a replica did not answer in time before it is shunned.
+pub const DELEGATE_MISSES_MAX: u8 = 2;
+
+/// A replica that did not answer its last delegations in time is handed none for this long, milliseconds.
 pub const DELEGATE_SHUNNED_MS: u64 = 5000;
 
 /// Longest pause between two attempts of a strong operation, milliseconds.

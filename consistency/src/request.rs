@@ -68,21 +68,6 @@ impl Command {
         }
     }
 
-    /// Bytes of the values it carries.
-    pub fn value_bytes(&self) -> usize {
-        match self {
-            Command::Put(_, value) => value.len(),
-            Command::CompareAndSet(_, expect, update) => {
-                let expected = match expect {
-                    Expect::Value(bytes) | Expect::Etag(bytes) => bytes.len(),
-                    Expect::Absent => 0,
-                };
-                expected + update.as_ref().map_or(0, Bytes::len)
-            }
-            _ => 0,
-        }
-    }
-
     /// Whether the command changes nothing.
     pub fn is_read(&self) -> bool {
         matches!(self, Command::Get(_) | Command::Scan(_))

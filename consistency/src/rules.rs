@@ -97,6 +97,8 @@ pub enum Mutant {
     DelegatedToTwo,
     /// A proposer ships a promise that it does not write.
     ShippedPromiseNotDurable,
+    /// A node that may not vote delegates with its promise and counts its accept.
+    DelegatesWithoutVote,
     /// What a delegate accepted counts as chosen.
     DelegateDecides,
     /// A group that its delegate does not answer is handed to the next region under the same ballot.
@@ -105,7 +107,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them, in the order of the declaration.
-    pub const ALL: [Mutant; 47] = [
+    pub const ALL: [Mutant; 48] = [
         Mutant::DoubleBallot,
         Mutant::MergeAtAccept,
         Mutant::NoDedup,
@@ -151,6 +153,7 @@ impl Mutant {
         Mutant::DelegateIgnoresPromise,
         Mutant::DelegatedToTwo,
         Mutant::ShippedPromiseNotDurable,
+        Mutant::DelegatesWithoutVote,
         Mutant::DelegateDecides,
         Mutant::DelegationReusesBallot,
     ];

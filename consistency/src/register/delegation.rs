@@ -37,8 +37,8 @@ pub struct Executed {
     pub outcomes: Vec<Outcome>,
     /// Whether eventual state was absorbed that the newest accepted value lacked.
     pub absorbed: bool,
-    /// The ballot of the value it rests on.
-    pub base: Ballot,
+    /// Whether it answers a repeated request from what the value remembers.
+    pub recalled: bool,
 }
 
 /// Why a delegate did nothing.
@@ -72,7 +72,7 @@ pub fn execute(
         promised.promised = place.ballot;
     }
     let base = base_of(asker, own, voters, place).ok_or(Declined::NoQuorum)?;
-    let (absorbed, accepted) = (base.absorbed, base.accepted);
+    let (absorbed, recalled) = (base.absorbed, base.value.recalls_any(operations));
     let (value, outcomes) = base.propose(operations, place);
     promised
         .accept(place.ballot, &value, rules)
@@ -82,7 +82,7 @@ pub fn execute(
         value,
         outcomes,
         absorbed,
-        base: accepted,
+        recalled,
     })
 }
 
@@ -120,14 +120,14 @@ impl Encode for Executed {
         out.put(self.value.as_ref());
         out.list(self.outcomes.iter().cloned());
         out.bool(self.absorbed);
-        out.put(&self.base);
+        out.bool(self.recalled);
     }
     fn decode(input: &mut Decoder) -> Decoded<Executed> {
         Ok(Executed {
             value: Arc::new(input.get()?),
             outcomes: input.list("outcomes")?,
             absorbed: input.bool("absorbed")?,
-            base: input.get()?,
+            recalled: input.bool("recalled")?,
         })
     }
 }
@@ -203,7 +203,6 @@ mod tests {
         let first = run(&mut slot, &asker, 5, &[put("old")]).unwrap();
         assert_eq!((slot.promised, slot.accepted), (ballot(5), ballot(5)));
         let newer = run(&mut asker, &slot, 7, &[put("new")]).unwrap();
-        assert_eq!(newer.base, ballot(5));
         assert_eq!(newer.value.strong_version, first.value.strong_version + 1);
         let etag = newer.value.etag();
         let swap = Operation {
@@ -212,7 +211,7 @@ mod tests {
         };
         let swapped = run(&mut slot, &asker, 9, &[swap]).unwrap();
         assert!(matches!(swapped.outcomes[..], [Outcome::Done { .. }]));
-        assert_eq!(swapped.base, ballot(7));
+        assert_eq!(swapped.value.strong_version, newer.value.strong_version + 1);
     }
 
     #[test]

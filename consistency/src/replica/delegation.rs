@@ -1,19 +1,21 @@
 //! Strong writes in one round trip: the coordinator ships its promise, one far region executes.
 //!
 //! Where the promises of this node and of one other replica are a quorum (three regions of one replica, or two)
-//! the first attempt at a group is delegated to the nearest such replica, which promises, applies the group and
-//! accepts in one step. What comes back is accepted here; both votes together are the quorum, so the entry is
-//! logged in the same step, and everything this step says waits for that vote as for one that is sent.
+//! a group is delegated to the nearest such replica, which promises, applies the group and accepts in one step. What
+//! comes back is accepted here; both votes together are the quorum, so the entry is logged in the same step, and
+//! everything this step says waits for that vote as for one that is sent. Both halves are votes of this node: one
+//! that is not sure to remember its votes delegates nothing.
 //!
-//! A ballot is delegated to one region only. Whoever is refused or hears nothing goes on under a new ballot, by
-//! the ordinary way; that it took effect meanwhile is found by the group's number.
+//! A ballot is delegated to one region only. Who hears nothing in time goes on under a new ballot with the next region,
+//! who is refused by the ordinary way; that the group took effect meanwhile is found by its number.
 
 use std::time::Duration;
 
+use crate::codec::Encode;
 use crate::effect::Note;
 use crate::key::{NodeId, Row, ShardId};
 use crate::layout;
-use crate::limits::{DELEGATE_HEDGE_MS, DELEGATE_SHUNNED_MS};
+use crate::limits::{DELEGATE_BYTES_MAX, DELEGATE_HEDGE_MS};
 use crate::message::{Message, Vote};
 use crate::port::Family;
 use crate::quorum::Tally;
@@ -23,27 +25,29 @@ use crate::request::Path;
 use crate::rules::Mutant;
 use crate::version::Ballot;
 
-use super::Replica;
 use super::strong::{Phase, Proposal};
 use super::turn::Turn;
 use super::votes::promise_of;
+use super::{Replica, Standing};
 
 impl Replica {
-    /// The nearest replica that completes a quorum with this node alone; `None` where there is none, or this
-    /// was tried for the group before.
+    /// The nearest replica that the group may be delegated to; `None` where there is none.
     fn delegate(&self, now: Duration, row: &Row) -> Option<NodeId> {
-        let first = |group: &super::strong::Group| !group.delegated;
-        if !self.group(row).is_some_and(first) && self.reused_ballot(row).is_none() {
-            return None;
-        }
-        self.delegates(now, row.shard()).into_iter().next()
+        let group = self.group(row)?;
+        let mut near = self.delegates(now, row.shard()).into_iter();
+        near.find(|node| group.suits(*node))
     }
 
-    /// The replicas that complete a quorum with this node alone and answer, nearest first.
+    /// The replicas that complete a quorum with this node and answer, nearest first. None while this node may not
+    /// vote, and none where a region has several replicas: there a promise is not one node's to give.
     fn delegates(&self, now: Duration, shard: ShardId) -> Vec<NodeId> {
-        let Some(held) = self.shards.get(&shard) else {
+        let Some(held) = self.shards.get(&shard).filter(|_| self.may_delegate()) else {
             return Vec::new();
         };
+        let regions = held.voters.regions();
+        if regions.len() < 2 || regions.values().any(|nodes| nodes.len() > 1) {
+            return Vec::new();
+        }
         let me = self.me.node;
         let completes = |node: NodeId| held.voters.reached(|n| n == me || n == node);
         let answers = |node: NodeId| {
@@ -51,17 +55,18 @@ impl Replica {
             let near = peer.reachable(now) && peer.votes && !peer.clock_disputed(now);
             (near && peer.shunned_until <= now).then(|| (peer.round_trip(), node))
         };
-        if completes(me) {
-            return Vec::new();
-        }
-        let mut near: Vec<(Duration, NodeId)> = held
-            .voters
-            .nodes()
-            .filter(|node| *node != me && completes(*node))
+        let others = held.voters.nodes().filter(|node| *node != me);
+        let mut near: Vec<(Duration, NodeId)> = others
+            .filter(|node| completes(*node))
             .filter_map(answers)
             .collect();
         near.sort_unstable();
         near.into_iter().map(|(_, node)| node).collect()
+    }
+
+    /// Whether this node remembers all its votes: its promise is one, and so is what it accepts.
+    fn may_delegate(&self) -> bool {
+        self.standing == Standing::Voting || self.rules.broken(Mutant::DelegatesWithoutVote)
     }
 
     /// Delegates the row's group, which somebody waits for, if that takes one round trip; whether it did.
@@ -70,24 +75,17 @@ impl Replica {
         let Some(delegate) = self.delegate(now, row) else {
             return false;
         };
-        let ballot = match self.reused_ballot(row) {
-            Some(ballot) => ballot,
-            None => self.fresh_ballot(turn),
-        };
-        let Some(promise) = self.promise_to_ship(turn, row, ballot) else {
+        let ballot = self.ballot_to_delegate(turn, row);
+        let Some((promise, errand)) = self.what_to_ship(turn, row, ballot) else {
             return false;
         };
         let Some(group) = self.group_mut(row) else {
             return false;
         };
         group.proposed = true;
-        group.delegated = true;
+        group.delegates.push(delegate);
         group.phase = Phase::Delegate(ballot, delegate);
         group.round_trips = group.round_trips.saturating_add(1);
-        let errand = Errand {
-            group: group.number,
-            operations: group.operations.clone(),
-        };
         for id in group.jobs.clone() {
             self.begun(id);
         }
@@ -95,9 +93,8 @@ impl Replica {
         let hedge =
             round_trip.unwrap_or_default() * 5 / 4 + Duration::from_millis(DELEGATE_HEDGE_MS);
         let round = self.next_round_within(turn, row, hedge);
-        let vote = self.vote(row, round);
         let message = Message::Delegate {
-            vote,
+            vote: self.vote(row, round),
             ballot,
             promise,
             errand,
@@ -112,24 +109,39 @@ impl Replica {
         true
     }
 
-    /// The ballot under which the group was delegated before. Only a mutant goes on under it.
-    fn reused_ballot(&self, row: &Row) -> Option<Ballot> {
-        let delegate = self.group(row).and_then(|group| group.phase_delegate());
-        let broken = self.rules.broken(Mutant::DelegationReusesBallot);
-        delegate.filter(|_| broken).map(|(ballot, _)| ballot)
+    /// A fresh ballot; a mutant goes on under that of the delegation before.
+    fn ballot_to_delegate(&mut self, turn: &Turn<'_>, row: &Row) -> Ballot {
+        let before = self.group(row).and_then(|group| group.phase_delegate());
+        match before.filter(|_| self.rules.broken(Mutant::DelegationReusesBallot)) {
+            Some((ballot, _)) => ballot,
+            None => self.fresh_ballot(turn),
+        }
     }
 
-    /// This node's own promise, written in this step; `None` when it promised as high a ballot, or its record
-    /// is damaged: then the ordinary way finds out.
-    fn promise_to_ship(
+    /// This node's own promise, written in this step, and the group. `None` when it promised as high a ballot, when its
+    /// record is damaged, or when it is too much to send: then the ordinary way is taken.
+    fn what_to_ship(
         &mut self,
         turn: &mut Turn<'_>,
         row: &Row,
         ballot: Ballot,
-    ) -> Option<Promise> {
+    ) -> Option<(Promise, Errand)> {
         let (mut slot, record) = self.load_row(turn, row).ok()?;
-        let reused = self.reused_ballot(row) == Some(ballot);
-        if !reused {
+        let group = self.group(row)?;
+        let errand = Errand {
+            group: group.number,
+            operations: group.operations.clone(),
+        };
+        let eventual = record.as_ref().map_or(0, |record| bytes_of(&record.state));
+        let value = slot
+            .value
+            .as_ref()
+            .map_or(0, |value| bytes_of(value.as_ref()));
+        if bytes_of(&errand) + value + eventual > DELEGATE_BYTES_MAX {
+            return None;
+        }
+        let reuses = self.rules.broken(Mutant::DelegationReusesBallot);
+        if !reuses || slot.promised != ballot {
             slot.prepare(ballot).ok()?;
         }
         if self.rules.broken(Mutant::ShippedPromiseNotDurable) {
@@ -137,7 +149,7 @@ impl Replica {
         } else {
             turn.store(Family::Slot, layout::slot(row, layout::PROMISED), &ballot);
         }
-        Some(promise_of(slot, record))
+        Some((promise_of(slot, record), errand))
     }
 
     /// A peer hands over a group: promises, executes and accepts in this step.
@@ -149,6 +161,11 @@ impl Replica {
         shipped: Promise,
         errand: &Errand,
     ) {
+        let asker_votes = self.peers.get(&from).is_some_and(|peer| peer.votes);
+        if !asker_votes && !self.rules.broken(Mutant::DelegatesWithoutVote) {
+            // Its promise is none. One that votes since a moment is asked again, by the ordinary way.
+            return;
+        }
         let (mut slot, record) = match self.load_row(turn, &vote.row) {
             Ok(loaded) => loaded,
             Err(damage) => {
@@ -194,18 +211,22 @@ impl Replica {
         ballot: Ballot,
         executed: Executed,
     ) {
+        let delegated = self.group(row).and_then(|group| group.phase_delegate());
+        if delegated.is_none_or(|(open, _)| open != ballot) {
+            return;
+        }
+        if !self.may_delegate() {
+            // What this node accepts counts no more: the others may still choose.
+            self.begin_attempt(turn, row);
+            return;
+        }
         let Some(group) = self.group_mut(row) else {
             return;
         };
-        if group
-            .phase_delegate()
-            .is_none_or(|(open, _)| open != ballot)
-        {
-            return;
-        }
+        let shared = group.operations.len() > 1;
         let mut votes = Tally::default();
         votes.count(from);
-        let absorbed = executed.absorbed;
+        let (absorbed, recalled) = (executed.absorbed, executed.recalled);
         let value = executed.value.clone();
         group.phase = Phase::Accept(Proposal {
             ballot,
@@ -215,8 +236,13 @@ impl Replica {
             absorbed,
             path: Path::Delegated,
         });
-        if absorbed {
-            turn.note(Note::Absorbed);
+        let paths = [
+            (absorbed, Note::Absorbed),
+            (recalled, Note::RequestRecalled),
+            (shared, Note::OperationsShared),
+        ];
+        for (_, note) in paths.into_iter().filter(|(taken, _)| *taken) {
+            turn.note(note);
         }
         if self.rules.broken(Mutant::DelegateDecides) {
             self.on_chosen(turn, row);
@@ -241,13 +267,17 @@ impl Replica {
         }
     }
 
-    /// A delegate did not answer in time: it is shunned for a while.
-    pub(super) fn shun_delegate(&mut self, turn: &Turn<'_>, row: &Row) {
+    /// The delegate of a row's group, if it has one, did not answer in time.
+    pub(super) fn miss_delegate(&mut self, turn: &mut Turn<'_>, row: &Row) {
+        let now = turn.now.monotonic;
         let delegate = self.group(row).and_then(|group| group.phase_delegate());
-        if let Some((_, node)) = delegate
-            && let Some(peer) = self.peers.get_mut(&node)
-        {
-            peer.shunned_until = turn.now.monotonic + Duration::from_millis(DELEGATE_SHUNNED_MS);
+        let peer = delegate.and_then(|(_, node)| self.peers.get_mut(&node));
+        if peer.is_some_and(|peer| peer.miss(now)) {
+            turn.note(Note::DelegateShunned);
         }
     }
+}
+
+fn bytes_of(what: &impl Encode) -> usize {
+    what.to_record().len()
 }

@@ -62,7 +62,8 @@ impl Recent {
     }
 
     /// A start began: what an earlier one may have taken was issued at most this far ahead of a clock that
-    /// showed less then, however old the store is that this start found.
+    /// showed less then, however old the store is that this start found. (A clock that was set back by more in
+    /// between, and a store that went back as well, are two faults at once: then a retry may be taken again.)
     pub(super) fn begin_start(&mut self, now: Now) {
         let newest = Hlc::from_ms(now.wall_ms).plus_ms(CLOCK_AHEAD_MAX_MS + 1);
         self.floor_in_doubt = self.floor.max(newest);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::clock::Hlc;
 use crate::key::{RegionId, ShardId};
 use crate::limits::{
-    HEARTBEAT_BUSY_MS, LAGS_PER_PEER_MAX, PEER_SILENT_MS, PULLS_PER_PEER_MAX,
-    ROUND_TRIP_UNKNOWN_MS, SESSION_PULLS_PER_PEER_MAX,
+    DELEGATE_MISSES_MAX, DELEGATE_SHUNNED_MS, HEARTBEAT_BUSY_MS, LAGS_PER_PEER_MAX, PEER_SILENT_MS,
+    PULLS_PER_PEER_MAX, ROUND_TRIP_UNKNOWN_MS, SESSION_PULLS_PER_PEER_MAX,
 };
 use crate::message::Place;
 use crate::version::{Origin, Seq};
@@ -93,7 +93,9 @@ pub(super) struct Peer {
     followed: u64,
     pub(super) known: Known,
     pub(super) behind: BTreeMap<ShardId, Behind>,
-    /// Until when no group is delegated to it: it did not answer in time.
+    /// Delegations in a row that it did not answer in time.
+    missed: u8,
+    /// Until when no group is delegated to it.
     pub(super) shunned_until: Duration,
     /// Until when its or our clock is disputed.
     pub(super) clock_disputed_until: Duration,
@@ -138,6 +140,7 @@ impl Peer {
             followed: 0,
             known: Known::default(),
             behind: BTreeMap::new(),
+            missed: 0,
             shunned_until: Duration::ZERO,
             clock_disputed_until: Duration::ZERO,
             exchange_at: Duration::ZERO,
@@ -146,6 +149,22 @@ impl Peer {
             shown: None,
             served: BTreeSet::new(),
         }
+    }
+
+    /// It did not answer a delegation in time; whether it is shunned for that from now on.
+    pub(super) fn miss(&mut self, now: Duration) -> bool {
+        self.missed = self.missed.saturating_add(1);
+        let shunned = self.missed >= DELEGATE_MISSES_MAX;
+        if shunned {
+            self.shunned_until = now + Duration::from_millis(DELEGATE_SHUNNED_MS);
+        }
+        shunned
+    }
+
+    /// It answered a delegation, however late.
+    pub(super) fn answers(&mut self) {
+        self.missed = 0;
+        self.shunned_until = Duration::ZERO;
     }
 
     /// Whether a forwarded request is new; older ones than are remembered count as known.

@@ -5,8 +5,9 @@
 //! new ballots until it is chosen or nobody waits for it any more, and the value itself
 //! remembers the last group of each proposer, so that it takes effect once.
 //!
-//! [`Replica::begin_attempt`] chooses how the base is reached: the first attempt is delegated where that takes
-//! one round trip (`delegation.rs`), every other one prepares at a quorum and takes two.
+//! [`Replica::begin_attempt`] chooses how the base is reached: where it takes one round trip the group is delegated
+//! (`delegation.rs`), to each replica at most once and until a higher ballot stands in the way; else a quorum is
+//! prepared, which takes two.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,9 +16,7 @@ use std::time::Duration;
 use crate::clock::Hlc;
 use crate::effect::Note;
 use crate::key::{NodeId, Row, ShardId};
-use crate::limits::{
-    BACKOFF_MS_MAX, DEDUP_SESSIONS_MAX, GROUP_BYTES_MAX, GROUP_OPERATIONS_MAX, ROW_QUEUE_MAX,
-};
+use crate::limits::{BACKOFF_MS_MAX, DEDUP_SESSIONS_MAX, GROUP_OPERATIONS_MAX, ROW_QUEUE_MAX};
 use crate::message::{Message, Vote};
 use crate::port::Damaged;
 use crate::quorum::Tally;
@@ -53,8 +52,10 @@ pub(super) struct Group {
     pub(super) operations: Vec<Operation>,
     /// Whether it was proposed: from then on its operations are fixed.
     pub(super) proposed: bool,
-    /// Whether it was delegated; a second time it is not.
-    pub(super) delegated: bool,
+    /// To whom it was delegated; to nobody twice.
+    pub(super) delegates: Vec<NodeId>,
+    /// Whether a higher ballot stood in its way: then it is prepared.
+    refused: bool,
     round: u64,
     pub(super) round_trips: u8,
     pub(super) phase: Phase,
@@ -80,6 +81,11 @@ pub(super) struct Proposal {
 }
 
 impl Group {
+    /// Whether it may be delegated to this replica.
+    pub(super) fn suits(&self, delegate: NodeId) -> bool {
+        !self.refused && !self.delegates.contains(&delegate)
+    }
+
     /// The ballot under which it is delegated, and to whom.
     pub(super) fn phase_delegate(&self) -> Option<(Ballot, NodeId)> {
         match self.phase {
@@ -181,7 +187,8 @@ impl Replica {
             jobs: Vec::new(),
             operations: Vec::new(),
             proposed: false,
-            delegated: false,
+            delegates: Vec::new(),
+            refused: false,
             round: 0,
             round_trips: 0,
             phase: Phase::Paused,
@@ -198,17 +205,11 @@ impl Replica {
         let Some(group) = coordinator.group.as_mut().filter(|g| !g.proposed) else {
             return;
         };
-        let bytes_of = |id: &JobId| {
-            let job = jobs.get(id);
-            job.map_or(0, |job| job.request.command.value_bytes())
-        };
-        let mut bytes: usize = group.jobs.iter().map(bytes_of).sum();
-        while group.jobs.len() < GROUP_OPERATIONS_MAX && bytes < GROUP_BYTES_MAX {
+        while group.jobs.len() < GROUP_OPERATIONS_MAX {
             let Some(id) = coordinator.queue.pop_front() else {
                 break;
             };
             if jobs.contains_key(&id) {
-                bytes += bytes_of(&id);
                 group.jobs.push(id);
             }
         }
@@ -228,7 +229,7 @@ impl Replica {
     }
 
     /// Starts an attempt at the row's group under a fresh ballot.
-    fn begin_attempt(&mut self, turn: &mut Turn<'_>, row: &Row) {
+    pub(super) fn begin_attempt(&mut self, turn: &mut Turn<'_>, row: &Row) {
         self.fill_group(row);
         let waits = |replica: &Replica| {
             let group = replica.coordinators.get(row).and_then(|c| c.group.as_ref());
@@ -558,6 +559,7 @@ impl Replica {
             return;
         };
         group.phase = Phase::Paused;
+        group.refused = true;
         self.proposals.remove(&group.round);
         let doublings = coordinator.attempts.min(4);
         coordinator.attempts += 1;
@@ -580,7 +582,7 @@ impl Replica {
     /// An attempt has lasted long enough: votes were lost. A new ballot.
     pub(super) fn on_attempt_timer(&mut self, turn: &mut Turn<'_>, row: &Row, round: u64) {
         if self.proposals.contains_key(&round) {
-            self.shun_delegate(turn, row);
+            self.miss_delegate(turn, row);
             if let Some(coordinator) = self.coordinators.get_mut(row) {
                 coordinator.attempts += 1;
             }

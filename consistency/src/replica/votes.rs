@@ -73,6 +73,11 @@ impl Replica {
         else {
             return;
         };
+        if let Message::Delegated { .. } = &message
+            && let Some(peer) = self.peers.get_mut(&from)
+        {
+            peer.answers();
+        }
         let vote = vote.clone();
         let epoch = self.epoch_of(vote.row.shard());
         if epoch != Some(vote.epoch) && !self.rules.broken(Mutant::EpochsCountedTogether) {

@@ -17,7 +17,8 @@ impl World {
     /// Delegates the node's group under a fresh ballot, now and then and where two promises are a quorum; whether
     /// it did.
     pub(super) fn delegated(&mut self, at: usize, round: u64, ballot: Ballot) -> bool {
-        let alone = self.shape.per_region == 1 && self.nodes[at].votes;
+        let votes = self.nodes[at].votes || self.rules.broken(Mutant::DelegatesWithoutVote);
+        let alone = self.shape.per_region == 1 && votes;
         if !alone || !self.random.chance(DELEGATED_PERMILLE) {
             return false;
         }
@@ -71,6 +72,7 @@ impl World {
     ) -> Option<Body> {
         let place = self.place(at, ballot, errand.group);
         let own = self.promise(at);
+        let parent = own.accepted.max(shipped.accepted);
         let mut slot = self.nodes[at].slot.clone();
         let (asker, own) = ((NodeId(from as u16), shipped), (NodeId(at as u16), own));
         let operations = &errand.operations;
@@ -82,12 +84,9 @@ impl World {
                 node.slot = slot;
                 node.written = node.slot.clone();
                 let Executed {
-                    value,
-                    outcomes,
-                    base,
-                    ..
+                    value, outcomes, ..
                 } = &executed;
-                self.name_calls(ballot, *base, value, (calls, outcomes));
+                self.name_calls(ballot, parent, value, (calls, outcomes));
                 self.ledger.accepted(ballot, &executed.value);
                 self.holds(at);
                 Some(Body::Delegated(ballot, executed))
@@ -109,6 +108,14 @@ impl World {
         if !matches!(group.phase, Phase::Delegate(open) if open == ballot) {
             return;
         }
+        if !self.nodes[at].votes && !self.rules.broken(Mutant::DelegatesWithoutVote) {
+            // It lost its vote meanwhile.
+            self.begin_attempt(at);
+            return;
+        }
+        let Some(group) = &mut self.nodes[at].coordinator.group else {
+            return;
+        };
         let mut votes = Tally::default();
         votes.count(NodeId(from as u16));
         let value = executed.value.clone();
@@ -121,7 +128,8 @@ impl World {
             votes,
         });
         self.counts.delegated += 1;
-        if decides {
+        if decides || !self.nodes[at].votes {
+            // Only a mutant gets here without its vote, and counts what it accepts.
             self.on_chosen(at);
             return;
         }

@@ -90,6 +90,10 @@ const MUTANTS: &[(Mutant, &str)] = &[
         "a crash lets a value in behind a later one's back",
     ),
     (
+        Mutant::DelegatesWithoutVote,
+        "an acceptor that lost its vote counts",
+    ),
+    (
         Mutant::DelegateDecides,
         "a value is answered that is not chosen",
     ),

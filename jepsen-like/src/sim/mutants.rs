@@ -62,6 +62,16 @@ impl Candidate {
                     };
                     profile.faults.isolate = 10;
                 },
+                // A strong write has to come by before the peers have answered.
+                Mutant::DelegatesWithoutVote => |profile| {
+                    profile.replicas = 1;
+                    profile.restart_us = 60_000;
+                    profile.mix = Mix {
+                        eventual: 50,
+                        session: 50,
+                    };
+                    profile.think_us = 20_000;
+                },
                 // What one node alone has is lost only with its disk, while nobody else hears of it.
                 Mutant::CommittedAlone => |profile| {
                     profile.replicas = 3;
@@ -153,7 +163,9 @@ fn shape_for(mutant: Mutant) -> Option<Shape> {
             Some(Shape::Lossy)
         }
         // Sessions must come by while one direction is cut and a node has just come back.
-        Mutant::TrustsWhoeverStarts | Mutant::RetryTakenInDoubt => Some(Shape::Forgetful),
+        Mutant::TrustsWhoeverStarts | Mutant::RetryTakenInDoubt | Mutant::DelegatesWithoutVote => {
+            Some(Shape::Forgetful)
+        }
         Mutant::DepsOmitted | Mutant::PushesHideUncommitted => Some(Shape::Torn),
         Mutant::TokenReplaced
         | Mutant::TokenFromStamp

@@ -132,8 +132,11 @@ impl Turns {
             self.around
                 .mailbox
                 .take(&mut mail, room, Some(self.patience()));
-            let durable = self.around.progress.durable.load(Ordering::Acquire);
-            self.pending.retire(durable);
+            let progress = &self.around.progress;
+            let durable = progress.durable.load(Ordering::Acquire);
+            // A vote counts when the small file knows of it, too: what rests on it is not shown before.
+            let released = progress.released.load(Ordering::Acquire);
+            self.pending.retire(durable.min(released));
             for mail in mail.drain(..) {
                 self.handle(mail);
             }

@@ -145,7 +145,7 @@ fn next(message: &Message) -> Option<Message> {
                 value: Arc::default(),
                 outcomes: Vec::new(),
                 absorbed: false,
-                base: ballot,
+                recalled: false,
             },
         },
         Message::Delegated { .. } => Message::Nack {

@@ -339,7 +339,7 @@ fn votes() -> Vec<Message> {
                 value: strong_value(),
                 outcomes: vec![Outcome::Read, Outcome::Overflow],
                 absorbed: value.is_some(),
-                base: ballot(2),
+                recalled: value.is_none(),
             },
         });
         messages.push(Message::ReadAnswer {
