@@ -51,7 +51,7 @@ pub struct Run {
     pub wan_ms: Vec<f64>,
     /// How long operations counted.
     pub seconds: f64,
-    /// The median of 200 disk syncs before the load.
+    /// The median of 200 disk syncs, right before the load or right after it, whichever is worse.
     pub sync_p50_ms: f64,
     /// Processor time of all server processes for each operation; `None` when there was none.
     pub server_cpu_us_per_op: Option<f64>,
@@ -185,7 +185,9 @@ impl Bench {
         if self.peer.processes() != processes {
             bail!("a node ended under load");
         }
-        let seen = (sync, self.peer.resident());
+        let resident = self.peer.resident();
+        let after = machine::sync_p50(self.folder.path())?;
+        let seen = (sync.max(after), resident);
         let what = (self.database, series);
         Ok(Run::of(what, (&self.setup, load), &measured, seen))
     }

@@ -39,7 +39,7 @@ pub struct Load {
     /// Operations a second, all clients together; `None` for a closed loop, where each client asks again when it was
     /// answered.
     pub rate: Option<f64>,
-    /// What does not count, before what does.
+    /// What does not count, before what does. Nothing where each key is asked for once.
     pub warm_up: Duration,
     /// What counts.
     pub time: Duration,
@@ -168,7 +168,11 @@ impl Shared {
     fn new(load: &Load, begin: Instant) -> Shared {
         let regions = load.clients.len();
         let keys = |region| Keys::new(load.keys, load.skew, load.share, (region, regions));
-        let begin = begin + load.warm_up;
+        let begin = match load.share {
+            // Each key is asked for once: none is to be lost before it counts.
+            Share::Elsewhere => begin,
+            Share::All | Share::Own => begin + load.warm_up,
+        };
         let end = begin + load.time;
         Shared {
             keys: (0..regions).map(keys).collect(),

@@ -42,7 +42,7 @@ pub struct BenchArgs {
     /// How long operations count, seconds.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     time: u64,
-    /// Load before that, which does not count, seconds.
+    /// Load before that, which does not count, seconds; none with --keys-of elsewhere.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=SECONDS_MAX))]
     warm_up: u64,
     /// Operations, keys and times are drawn from it.
