@@ -46,6 +46,8 @@ const PUTS_PER_ETCD: f64 = 1.5;
 
 /// The unit of latencies.
 const MS: &str = "ms";
+/// The unit of comparisons with a peer.
+const TIMES: &str = "times";
 
 /// Clients of a region under strong loads.
 const CLIENTS: usize = 8;
@@ -75,8 +77,8 @@ pub enum Verdict {
     },
     /// It does not.
     Missed {
-        /// In the unit of the bar.
-        by: f64,
+        /// In the unit of the bar; `None` where no operation succeeded.
+        by: Option<f64>,
     },
     /// Nobody knows.
     Undecided {
@@ -132,20 +134,26 @@ impl Bar {
         };
         match &self.verdict {
             Verdict::Met { by } => format!("met       {asked}: {found}, {by:.2} to spare"),
-            Verdict::Missed { by } => format!("MISSED    {asked}: {found}, by {by:.2}"),
+            Verdict::Missed { by: Some(by) } => format!("MISSED    {asked}: {found}, by {by:.2}"),
+            Verdict::Missed { by: None } => format!("MISSED    {asked}: no operation succeeded"),
             Verdict::Undecided { why } => format!("undecided {asked}: {found}; {why}"),
         }
     }
 }
 
+/// What came of a bar. The sync is that of its run; `None` where there was none.
 fn verdict(
     (at_most, bound, unit): (bool, f64, &str),
     measured: Option<f64>,
     sync_ms: Option<f64>,
 ) -> Verdict {
     let Some(measured) = measured else {
-        let why = "nothing was measured for it".to_owned();
-        return Verdict::Undecided { why };
+        return match sync_ms {
+            Some(_) => Verdict::Missed { by: None },
+            None => Verdict::Undecided {
+                why: "there was no such run".to_owned(),
+            },
+        };
     };
     let spare = match at_most {
         true => bound - measured,
@@ -155,7 +163,7 @@ fn verdict(
     let slow = sync_ms.filter(|it| *it > SYNC_MAX_MS && explains(it));
     match (spare >= 0.0, slow) {
         (true, _) => Verdict::Met { by: spare },
-        (false, None) => Verdict::Missed { by: -spare },
+        (false, None) => Verdict::Missed { by: Some(-spare) },
         (false, Some(sync)) => Verdict::Undecided {
             why: format!(
                 "a disk sync takes {sync:.2} ms here, and bars hold up to {SYNC_MAX_MS} ms"
@@ -341,13 +349,15 @@ pub fn judge(setup: &Setup, runs: &[Run]) -> Vec<Bar> {
         (
             LOCAL_PUT_256,
             "throughput for each put of etcd (--target hansa,etcd)",
-            (false, PUTS_PER_ETCD, "times"),
+            (false, PUTS_PER_ETCD, TIMES),
             ratio,
         ),
     ];
     for (series, what, bound, measured) in local {
         let name = format!("{series}: {what}");
-        bars.push(Bar::new(name, bound, measured, sync(series)));
+        // What compares needs both runs.
+        let sync = sync(series).filter(|_| bound.2 != TIMES || measured.is_some());
+        bars.push(Bar::new(name, bound, measured, sync));
     }
     let ours = runs.iter().filter(|run| run.target == Database::Hansa);
     let rows = ours.flat_map(|run| &run.rows);
@@ -470,7 +480,8 @@ mod tests {
     fn by(verdict: &Verdict) -> (bool, i64) {
         match verdict {
             Verdict::Met { by } => (true, (by * 100.0).round() as i64),
-            Verdict::Missed { by } => (false, (by * 100.0).round() as i64),
+            Verdict::Missed { by: Some(by) } => (false, (by * 100.0).round() as i64),
+            Verdict::Missed { by: None } => panic!("nothing succeeded"),
             Verdict::Undecided { why } => panic!("{why}"),
         }
     }
@@ -507,7 +518,11 @@ mod tests {
         assert_eq!(by(&throughput.verdict), (false, 200_000));
         let ratio =
             "eventual put, 256 clients: throughput for each put of etcd (--target hansa,etcd)";
-        assert_eq!(found(&alone, ratio).measured, None);
+        let undecided = &found(&alone, ratio).verdict;
+        assert!(
+            matches!(undecided, Verdict::Undecided { .. }),
+            "{undecided:?}"
+        );
         let both = judge(&setup(), &[ours, puts(Database::Etcd, 9_000.0)]);
         assert_eq!(by(&found(&both, ratio).verdict), (true, 50));
     }
@@ -529,6 +544,15 @@ mod tests {
         );
         let puts = verdict((false, 20_000.0, "/s"), Some(9_000.0), Some(2.0));
         assert!(matches!(puts, Verdict::Undecided { .. }), "{puts:?}");
+    }
+
+    #[test]
+    fn a_region_where_nothing_succeeded_misses_its_bars() {
+        let elsewhere = vec![row(Kind::Put, "us-east", 99.0, 1.0)];
+        let bars = judge(&setup(), &[run(Database::Hansa, CONTENDED, elsewhere)]);
+        let starved = found(&bars, "strong put, one key: p50 in ap-northeast");
+        assert_eq!(starved.verdict, Verdict::Missed { by: None });
+        assert!(starved.line().contains("no operation succeeded"));
     }
 
     #[test]
