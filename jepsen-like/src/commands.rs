@@ -18,6 +18,7 @@ use crate::model::{self, ModelOptions};
 use crate::sim::profile::Shape;
 use crate::sim::{self, Run};
 
+pub mod bench;
 pub mod matrix;
 #[cfg(feature = "mutants")]
 pub mod mutants;

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod checker;
 pub mod cluster;
 pub mod commands;

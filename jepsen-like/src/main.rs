@@ -30,6 +30,7 @@ Examples:
   hansa-jepsen sim --workload register --levels strong --nemesis kill,clock-jump --seed 7
   hansa-jepsen matrix                     every workload at every level under every fault
   hansa-jepsen run --time 300             real processes under all workloads and faults
+  hansa-jepsen bench --target hansa,etcd  throughput, latency and cost, side by side
   hansa-jepsen check history.jsonl        judge a history, of a run or of anything else
   hansa-jepsen export history.jsonl --edn history.edn   for Jepsen's own tools
   hansa-jepsen model --schedules 100000   the strong register alone
@@ -132,6 +133,8 @@ enum Command {
     Run(commands::run::RunArgs),
     /// As run, for hours; it can be taken up again.
     Soak(commands::run::SoakArgs),
+    /// How fast it is, beside a peer (docs/benchmarks.md); with --bars exits with 1 where one is missed.
+    Bench(commands::bench::BenchArgs),
     /// Judges histories with every checker; exits with 1 when one is not proved clean.
     Check {
         /// Histories (docs/history-format.md).
@@ -229,6 +232,7 @@ fn run(args: Args) -> anyhow::Result<bool> {
         }),
         Command::Run(args) => commands::run::run(args),
         Command::Soak(args) => commands::run::soak(args),
+        Command::Bench(args) => commands::bench::bench(&args),
         Command::Check { files } => commands::check(&files),
         Command::Export { file, edn, key } => commands::export(&file, &edn, key.as_deref()),
         Command::Model { schedules, seed } => Ok(commands::model(schedules, seed)),

@@ -238,6 +238,16 @@ fn region_name(region: usize) -> String {
 }
 
 impl EtcdTarget {
+    /// Where a member listens for clients.
+    pub(crate) fn address(&self, node: NodeIndex) -> SocketAddr {
+        self.addresses[node]
+    }
+
+    /// The processes of the members that run.
+    pub(crate) fn process_ids(&self) -> Vec<u32> {
+        self.members.iter().filter_map(Member::process_id).collect()
+    }
+
     fn member(&mut self, node: NodeIndex) -> Result<&mut Member, Refused> {
         let count = self.members.len();
         let member = self.members.get_mut(node);

@@ -220,6 +220,11 @@ impl Member {
         }
     }
 
+    /// Its process id, also of one that just ended.
+    pub(super) fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// Whether its process is there.
     pub(super) fn runs(&mut self) -> bool {
         self.look();

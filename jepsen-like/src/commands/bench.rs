@@ -1,0 +1,301 @@
+//! `hansa-jepsen bench`: how fast it is, beside a peer.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use crate::bench::bars::{self, Bar, NOT_DECIDED, Pace, Verdict};
+use crate::bench::keys::Share;
+use crate::bench::mix::{self, Mix, Weighted};
+use crate::bench::{self, Bench, Database, Load, Run, Setup, table};
+use crate::history::Level;
+use crate::nemesis::Layout;
+
+/// Longest load, seconds.
+const SECONDS_MAX: u64 = 24 * 3600;
+/// Longest round trip, milliseconds.
+const ROUND_TRIP_MAX_MS: f64 = 10_000.0;
+/// The skew of YCSB's workloads where nothing else is said.
+const YCSB_SKEW: f64 = 0.99;
+
+/// What to measure, and where.
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// The databases, one after the other: hansa, etcd.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "hansa")]
+    target: Vec<Database>,
+    /// The small series of loads that decide bars, instead of one load; exits with 1 where one is missed.
+    #[arg(long, conflicts_with_all = ["clients", "rate", "mix", "levels", "keys", "skew", "keys_of", "value_bytes"])]
+    bars: bool,
+    /// Clients of each region: one number for all, or one for each.
+    #[arg(long, value_delimiter = ',', default_value = "8")]
+    clients: Vec<usize>,
+    /// Open loop: so many operations a second are due, all clients together; latency counts from when they were due.
+    /// Without it the loop is closed: a client asks again when it was answered.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// How long operations count, seconds.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
+    time: u64,
+    /// Load before that, which does not count, seconds; none with --keys-of elsewhere.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=SECONDS_MAX))]
+    warm_up: u64,
+    /// Operations, keys and times are drawn from it.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// A workload of YCSB, a to f, or chances as get=50,put=50 of get, put, cas, incr, scan, insert, read-modify-write.
+    #[arg(long, default_value = "a", value_parser = Mix::parse)]
+    mix: Mix,
+    /// eventual, session, strong, or chances as eventual=90,strong=10. A compare-and-set is always strong.
+    #[arg(long, default_value = "eventual", value_parser = mix::levels)]
+    levels: Weighted<Level>,
+    /// Keys that are written before the load.
+    #[arg(long, default_value_t = 1000)]
+    keys: u64,
+    /// How much some keys are preferred, 0 (not at all) to less than 1; 0.99 for the workloads of YCSB, else 0.
+    #[arg(long)]
+    skew: Option<f64>,
+    /// Whose keys a region asks for.
+    #[arg(long, value_enum, default_value = "all")]
+    keys_of: Share,
+    /// The length of values.
+    #[arg(long, default_value_t = 100)]
+    value_bytes: usize,
+    /// Regions.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=7))]
+    regions: u16,
+    /// Nodes in each region.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=5))]
+    nodes_per_region: u16,
+    /// Round trips between regions, milliseconds: one for all, or one for each pair in the order us-eu, us-ap, eu-ap;
+    /// 0 for none. 90,150,220 when it is not given.
+    #[arg(long, value_delimiter = ',')]
+    wan: Vec<f64>,
+    /// The storage engine of Hansa's nodes: fjall or sled.
+    #[arg(long, default_value = "fjall")]
+    engine: String,
+    /// The `hansa` to start; else the one beside this program.
+    #[arg(long)]
+    bin: Option<PathBuf>,
+    /// One JSON object on standard output; the tables go to standard error.
+    #[arg(long)]
+    json: bool,
+}
+
+/// All that was measured.
+#[derive(Debug, Serialize)]
+struct Document {
+    /// Of this format.
+    version: u32,
+    runs: Vec<Run>,
+    bars: Vec<Bar>,
+    bars_not_decided: Vec<&'static str>,
+}
+
+/// Measures, prints, and says whether no bar was missed; without `--bars` there is none.
+///
+/// # Errors
+/// When an option is wrong, or a cluster can not be started or ends under load.
+pub fn bench(args: &BenchArgs) -> Result<bool> {
+    let setup = args.setup()?;
+    let generator = bench::generator()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?;
+    let handle = generator.handle().clone();
+    let work = async {
+        match args.bars {
+            true => args.on_bars(&setup, &handle).await,
+            false => {
+                let runs = args.on_load(&setup, &handle).await?;
+                Ok((runs, Vec::new()))
+            }
+        }
+    };
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = work => outcome,
+            // What is dropped here ends its processes.
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        }
+    });
+    // Its threads must not outlive what they talk to; what they still wait for is of no use.
+    generator.shutdown_background();
+    let (runs, bars) = outcome?;
+    let missed = |bar: &Bar| matches!(bar.verdict, Verdict::Missed { .. });
+    let clean = !bars.iter().any(missed);
+    if args.json {
+        let document = Document {
+            version: 1,
+            runs,
+            bars_not_decided: if args.bars {
+                NOT_DECIDED.to_vec()
+            } else {
+                Vec::new()
+            },
+            bars,
+        };
+        println!("{}", serde_json::to_string(&document)?);
+    }
+    Ok(clean)
+}
+
+impl BenchArgs {
+    fn say(&self, text: &str) {
+        match self.json {
+            true => eprintln!("{text}"),
+            false => println!("{text}"),
+        }
+    }
+
+    fn setup(&self) -> Result<Setup> {
+        let regions = usize::from(self.regions);
+        let pairs = (0..regions).flat_map(|a| (a + 1..regions).map(move |b| (a, b)));
+        let pairs: Vec<(usize, usize)> = pairs.collect();
+        let wan = &self.wan;
+        ensure!(
+            wan.len() <= 1 || wan.len() == pairs.len(),
+            "--wan: {} round trips for {} pairs of regions: name one, or one for each",
+            wan.len(),
+            pairs.len()
+        );
+        ensure!(
+            wan.iter().all(|ms| (0.0..=ROUND_TRIP_MAX_MS).contains(ms)),
+            "--wan: 0 to {ROUND_TRIP_MAX_MS} ms"
+        );
+        let times = wan.iter().cycle();
+        let times = times.map(|ms| Duration::from_secs_f64(ms / 1000.0));
+        Ok(Setup {
+            layout: Layout {
+                regions,
+                nodes_per_region: self.nodes_per_region.into(),
+            },
+            round_trips: pairs.into_iter().zip(times).collect::<BTreeMap<_, _>>(),
+            engine: self.engine.clone(),
+            program: self.bin.clone(),
+        })
+    }
+
+    fn load(&self) -> Load {
+        let regions = usize::from(self.regions);
+        let usual = if self.mix.skewed { YCSB_SKEW } else { 0.0 };
+        Load {
+            clients: match self.clients[..] {
+                [clients] => vec![clients; regions],
+                _ => self.clients.clone(),
+            },
+            rate: self.rate,
+            warm_up: Duration::from_secs(self.warm_up),
+            time: Duration::from_secs(self.time),
+            seed: self.seed,
+            mix: self.mix.clone(),
+            levels: self.levels.clone(),
+            keys: self.keys,
+            skew: self.skew.unwrap_or(usual),
+            share: self.keys_of,
+            value_bytes: self.value_bytes,
+        }
+    }
+
+    /// One load on each database.
+    async fn on_load(&self, setup: &Setup, generator: &Handle) -> Result<Vec<Run>> {
+        let load = self.load();
+        load.check(setup.layout.regions)?;
+        for database in &self.target {
+            database.check(setup, &load.mix, &load.levels)?;
+        }
+        let mut runs = Vec::new();
+        for database in &self.target {
+            let mut bench = Bench::start(*database, setup, generator).await?;
+            let measured = bench.measure("load", &load).await;
+            let stopped = bench.stop().await;
+            runs.push(measured?);
+            stopped?;
+        }
+        let all: Vec<&Run> = runs.iter().collect();
+        self.say(&table::side_by_side(&all));
+        Ok(runs)
+    }
+
+    /// The series of loads that decide bars, on each database.
+    async fn on_bars(&self, setup: &Setup, generator: &Handle) -> Result<(Vec<Run>, Vec<Bar>)> {
+        for database in &self.target {
+            database.check(setup, &self.mix, &self.levels)?;
+        }
+        let pace = Pace {
+            time: Duration::from_secs(self.time),
+            warm_up: Duration::from_secs(self.warm_up),
+            seed: self.seed,
+        };
+        let told = |run: &Run| eprintln!("measured: {} of {}", run.series, run.target.name());
+        let (runs, bars) = bars::run((setup, pace), &self.target, generator, told).await?;
+        for series in bars::series_of(&runs) {
+            let same: Vec<&Run> = runs.iter().filter(|run| run.series == series).collect();
+            self.say(&table::side_by_side(&same));
+        }
+        for bar in &bars {
+            self.say(&bar.line());
+        }
+        for other in NOT_DECIDED {
+            self.say(&format!("not decided by this run: {other}"));
+        }
+        Ok((runs, bars))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: BenchArgs,
+    }
+
+    fn parse(line: &str) -> Result<BenchArgs, String> {
+        let words = std::iter::once("bench").chain(line.split_whitespace());
+        let parsed = Line::try_parse_from(words);
+        parsed.map(|it| it.args).map_err(|it| it.to_string())
+    }
+
+    #[test]
+    fn options_become_a_load_and_a_cluster() {
+        let args = parse("--clients 2 --wan 10,20,30 --mix b --levels session").unwrap();
+        let (load, setup) = (args.load(), args.setup().unwrap());
+        assert_eq!(load.clients, [2; 3]);
+        assert!((load.skew - YCSB_SKEW).abs() < 1e-9);
+        assert_eq!(setup.limit(2), Duration::from_millis(20));
+        let plain = parse("--mix get=50,put=50 --clients 1,0,2").unwrap();
+        assert_eq!(plain.load().clients, [1, 0, 2]);
+        assert!(plain.load().skew.abs() < 1e-9);
+        assert_eq!(plain.setup().unwrap().limit(2), Duration::from_millis(150));
+        let none = parse("--wan 0 --regions 5").unwrap().setup().unwrap();
+        assert_eq!(none.pairs(), [Duration::ZERO; 10]);
+    }
+
+    #[test]
+    fn wrong_options_are_named() {
+        let uneven = parse("--wan 1,2").unwrap().setup().unwrap_err();
+        assert!(uneven.to_string().contains("2 round trips for 3 pairs"));
+        let negative = parse("--wan=-1").unwrap().setup().unwrap_err();
+        assert!(negative.to_string().contains("--wan: 0 to"));
+        for (line, part) in [
+            ("--mix z", "a workload of YCSB"),
+            ("--levels weak", "eventual, session, strong"),
+            ("--bars --keys 5", "cannot be used with"),
+            ("--target redis", "hansa"),
+        ] {
+            let why = parse(line).unwrap_err();
+            assert!(why.contains(part), "{why}");
+        }
+    }
+}

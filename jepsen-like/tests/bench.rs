@@ -1,0 +1,155 @@
+//! The generator against real processes: what it prints and what it leaves.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are not marked as tests
+
+use std::process::{Command, Output};
+
+use hansa_jepsen::target::etcd;
+use serde_json::Value;
+
+mod support;
+
+/// Seconds that count in each run.
+const TIME: u64 = 3;
+
+fn bench(words: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hansa-jepsen"));
+    command.args(["bench", "--warm-up", "1", "--time", &TIME.to_string()]);
+    command.args(words.split_whitespace());
+    command.arg("--bin").arg(support::program());
+    command.output().unwrap()
+}
+
+/// The JSON of a run that succeeded, and its tables.
+fn measured(words: &str) -> (Value, String) {
+    let output = bench(words);
+    let tables = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{words}: {tables}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    (serde_json::from_str(&text).expect("one object"), tables)
+}
+
+fn rows<'a>(run: &'a Value, operation: &str) -> Vec<&'a Value> {
+    let rows = run["rows"].as_array().unwrap().iter();
+    rows.filter(|row| row["operation"] == operation).collect()
+}
+
+#[test]
+fn an_open_loop_on_three_nodes_keeps_its_rate_and_counts_what_it_costs() {
+    let words = "--json --wan 20,30,40 --rate 300 --clients 8 --mix get=1,put=1 --levels strong \
+                 --keys 90 --keys-of own";
+    let (json, tables) = measured(words);
+    let run = &json["runs"][0];
+    assert_eq!(run["schedule"], "open");
+    assert_eq!(run["wan_ms"], serde_json::json!([20.0, 30.0, 40.0]));
+    assert!(tables.contains("open loop, 300 a second"), "{tables}");
+    for operation in ["get", "put"] {
+        let rows = rows(run, operation);
+        let regions: Vec<&str> = rows
+            .iter()
+            .map(|it| it["region"].as_str().unwrap())
+            .collect();
+        assert_eq!(regions, ["us-east", "eu-central", "ap-northeast", "all"]);
+        for row in &rows {
+            assert_eq!(row["level"], "strong");
+            assert!(row["count"].as_u64().unwrap() > 0, "{row}");
+            let limit = row["limit_ms"].as_f64().unwrap_or(20.0);
+            let p50 = row["p50_ms"].as_f64().unwrap();
+            // Nothing is faster than the link.
+            assert!(p50 >= limit, "{row}");
+            assert!(row["max_ms"].as_f64().unwrap() >= p50, "{row}");
+        }
+    }
+    let due: u64 = ["get", "put"]
+        .iter()
+        .map(|operation| {
+            let all = rows(run, operation).pop().unwrap();
+            all["count"].as_u64().unwrap() + all["failed"].as_u64().unwrap()
+        })
+        .sum();
+    let left = run["not_begun"].as_u64().unwrap();
+    let wanted = 300 * TIME;
+    assert!(
+        (wanted * 8 / 10..wanted * 12 / 10).contains(&(due + left)),
+        "{due} were due and {left} not begun, of about {wanted}"
+    );
+    for cost in [
+        "server_cpu_us_per_op",
+        "generator_cpu_us_per_op",
+        "sync_p50_ms",
+    ] {
+        assert!(run[cost].as_f64().unwrap() > 0.0, "{cost}: {run}");
+    }
+    let resident = run["resident_bytes"].as_array().unwrap();
+    assert_eq!(resident.len(), 3);
+    assert!(resident.iter().all(|it| it.as_u64().unwrap() > 1 << 20));
+}
+
+#[test]
+fn every_operation_is_served() {
+    for (words, operations) in [
+        (
+            "--mix f --levels session",
+            &["get", "read-modify-write"][..],
+        ),
+        ("--mix e --levels eventual --keys 300", &["scan", "insert"]),
+        ("--mix d --clients 2,0,0", &["get", "insert"]),
+        (
+            "--mix cas,incr --levels strong --keys 900 --keys-of elsewhere",
+            &["cas", "incr"],
+        ),
+    ] {
+        let (json, tables) = measured(&format!("--json --wan 0 {words}"));
+        for operation in operations {
+            let rows = rows(&json["runs"][0], operation);
+            let all = rows.last().unwrap();
+            assert_eq!(all["region"], "all");
+            assert!(all["count"].as_u64().unwrap() > 0, "{words}: {tables}");
+            assert_eq!(all["failed"], 0, "{words}: {tables}");
+        }
+    }
+}
+
+#[test]
+fn two_databases_are_measured_side_by_side() {
+    if etcd::installed().is_none() {
+        println!("not run: etcd is not installed (Debian: apt-get install etcd-server)");
+        return;
+    }
+    let words = "--json --target hansa,etcd --wan 5 --mix cas,get --levels strong --keys 300";
+    let (json, tables) = measured(words);
+    let targets: Vec<&Value> = json["runs"].as_array().unwrap().iter().collect();
+    let names: Vec<&Value> = targets.iter().map(|run| &run["target"]).collect();
+    assert_eq!(names, ["hansa", "etcd"]);
+    for run in targets {
+        for operation in ["cas", "get"] {
+            let rows = rows(run, operation);
+            let all = rows.last().unwrap();
+            assert!(all["count"].as_u64().unwrap() > 0, "{tables}");
+            assert_eq!(all["failed"], 0, "{tables}");
+        }
+    }
+    let lines = tables.lines().filter(|line| line.contains("us-east"));
+    let lines: Vec<&str> = lines.collect();
+    assert_eq!(lines.len(), 4, "{tables}");
+    assert!(lines[0].contains("hansa") && lines[1].contains("etcd"));
+}
+
+#[test]
+fn what_can_not_be_measured_is_refused_before_anything_is_started() {
+    for (words, part) in [
+        ("--target hansa,etcd --mix incr", "no counters"),
+        (
+            "--mix e --levels strong",
+            "scans at level eventual or session",
+        ),
+        ("--clients 1,2", "names 2 regions"),
+        ("--keys-of elsewhere --rate 5", "once"),
+    ] {
+        let output = bench(words);
+        assert_eq!(output.status.code(), Some(2), "{words}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains(part), "{words}: {told}");
+        assert!(output.stdout.is_empty(), "{words}");
+    }
+}
