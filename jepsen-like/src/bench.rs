@@ -1,7 +1,7 @@
 //! How fast it is: one generator for Hansa and its peers, on the clusters that the harness starts.
 //!
-//! Reading order: [`mix`] and [`keys`] (what is asked), [`schedule`] (when), [`peer`] (whom), [`load`] (all together),
-//! [`figures`] (what came of it), [`bars`] (what has to come of it). No history is written and nothing is judged but
+//! Reading order: `mix.rs` and `keys.rs` (what is asked), `schedule.rs` (when), `peer.rs` (whom), `load.rs` (all together),
+//! `figures.rs` (what came of it), `bars.rs` (what has to come of it). No history is written and nothing is judged but
 //! speed.
 
 use std::time::Duration;

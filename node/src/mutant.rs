@@ -1,8 +1,8 @@
 //! Rules of a process and its disk broken on purpose, to see the tests and the harness catch it: as
 //! [`hansa_consistency::rules`], for what lies outside of the core.
 //!
-//! A build with feature `mutants` breaks the rule that [`choose`] names, for the whole process; without the feature
-//! there is nothing to choose, and [`DiskRules::broken`] is `false` at compile time.
+//! A build with feature `mutants` breaks the rule that `choose` names, for the whole process; without the feature
+//! there is nothing to choose, and `DiskRules::broken` is `false` at compile time.
 
 use hansa_consistency::rules::Rules;
 
