@@ -377,7 +377,7 @@ fn explain_says_what_it_cost() {
     for part in [
         "served by  eu-central-1",
         "level      strong",
-        "1 WAN round trip,",
+        "1 WAN round trip (proven),",
         "merged",
         "request    ",
     ] {
