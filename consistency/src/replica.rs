@@ -16,6 +16,8 @@
 //! | `exchange` | version-vector exchange, pulls, relays |
 //! | `heartbeat` | liveness, safe time, staleness |
 //! | `strong` | the coordinator of strong operations: groups, ballots, backoff |
+//! | `delegation` | strong writes in one round trip, through one far replica |
+//! | `strong_answer` | the entry, receipt and answer of what was chosen |
 //! | `strong_read` | the coordinator of strong reads |
 //! | `votes` | the acceptor; shard epochs |
 //! | `reach` | whether and how fast a quorum answers; refusing what it does not |

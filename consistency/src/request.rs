@@ -222,6 +222,25 @@ pub struct Receipt {
     pub forwarded_to: Option<NodeId>,
 }
 
+impl Receipt {
+    /// Adds what a further part of one request was worth: the worst of both, in everything but the round trips,
+    /// which depend on whether the parts were asked side by side.
+    pub fn join(&mut self, part: &Receipt) {
+        fn add<T: Copy + Ord>(all: &mut Vec<T>, more: &[T]) {
+            all.extend_from_slice(more);
+            all.sort_unstable();
+            all.dedup();
+        }
+        self.staleness = self.staleness.zip(part.staleness).map(|(a, b)| a.max(b));
+        add(&mut self.replicas, &part.replicas);
+        add(&mut self.regions, &part.regions);
+        self.absorbed |= part.absorbed;
+        self.merged |= part.merged;
+        self.path = self.path.max(part.path);
+        self.forwarded_to = self.forwarded_to.or(part.forwarded_to);
+    }
+}
+
 /// A reply.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reply {
@@ -235,6 +254,16 @@ pub struct Reply {
     pub hlc: Hlc,
     /// What the reply is worth.
     pub receipt: Receipt,
+}
+
+impl Reply {
+    /// Adds a further part's level, context, clock and receipt; the answer and the round trips are the caller's.
+    pub fn join(&mut self, part: &Reply) {
+        self.level = self.level.min(part.level);
+        self.context.join(&part.context);
+        self.hlc = self.hlc.max(part.hlc);
+        self.receipt.join(&part.receipt);
+    }
 }
 
 /// Whether a refused request left anything behind.

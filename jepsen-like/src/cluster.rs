@@ -608,15 +608,21 @@ mod tests {
             ..Spec::new(layout)
         };
         let cluster = Cluster::start(spec).await.unwrap();
-        let give_up = tokio::time::Instant::now() + SOON;
-        while (0..3).any(|node| !cluster.log_end(node).contains("ready")) {
-            assert!(tokio::time::Instant::now() < give_up, "no script runs");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        let ready = |node| cluster.log_end(node).contains("ready");
+        soon("no script runs", || (0..3).all(ready)).await;
         (cluster, folder)
     }
 
     /// Whether a node's process has ended and was not waited for.
+    /// Waits for what processes do by themselves; of that there is no other word than what they left behind.
+    async fn soon(otherwise: &str, mut done: impl FnMut() -> bool) {
+        let give_up = tokio::time::Instant::now() + SOON;
+        while !done() {
+            assert!(tokio::time::Instant::now() < give_up, "{otherwise}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     fn is_over(cluster: &Cluster, node: NodeIndex) -> bool {
         let id = cluster.process_id(node).unwrap();
         let status = fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
@@ -652,12 +658,12 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_ends_by_itself_is_told_also_with_code_0_and_at_the_very_end() {
         let (mut cluster, _folder) = cluster_of("echo ready; sleep 0.3; exit 0").await;
-        let give_up = tokio::time::Instant::now() + SOON;
         let mut deaths = Vec::new();
-        while deaths.len() < 3 && tokio::time::Instant::now() < give_up {
+        soon("not all ends are noticed", || {
             deaths.extend(cluster.deaths());
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+            deaths.len() >= 3
+        })
+        .await;
         assert!(
             deaths[2].contains("ended by itself, exit status: 0"),
             "{deaths:?}"
@@ -665,10 +671,10 @@ mod tests {
         assert_eq!(cluster.stop().await, Vec::<String>::new(), "told once");
 
         let (cluster, _folder) = cluster_of("echo ready; exit 101").await;
-        while (0..3).any(|node| !is_over(&cluster, node)) {
-            assert!(tokio::time::Instant::now() < give_up, "they do not end");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        soon("they do not end", || {
+            (0..3).all(|node| is_over(&cluster, node))
+        })
+        .await;
         let wrong = cluster.stop().await;
         assert_eq!(wrong.len(), 3, "{wrong:?}");
         assert!(wrong[0].contains("exit status: 101"), "{wrong:?}");
@@ -683,32 +689,29 @@ mod tests {
         fs::write(folder.path().join("ill"), "").unwrap();
         cluster.disk_is(0, true).unwrap();
         cluster.act(Action::Start(0)).await.unwrap();
-        let give_up = tokio::time::Instant::now() + SOON;
-        while cluster.process_id(0).is_some() {
-            assert!(tokio::time::Instant::now() < give_up, "it does not end");
-            assert_eq!(cluster.deaths(), Vec::<String>::new());
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        soon("it does not end", || {
+            let ended = cluster.process_id(0).is_none();
+            if !ended {
+                assert_eq!(cluster.deaths(), Vec::<String>::new());
+            }
+            ended
+        })
+        .await;
         fs::remove_file(folder.path().join("ill")).unwrap();
         cluster.disk_is(0, false).unwrap();
         assert!(cluster.is_running(0), "it is started again");
-        while cluster.log_end(0).matches("ready").count() < 2 {
-            assert!(tokio::time::Instant::now() < give_up, "it does not begin");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        let began = || cluster.log_end(0).matches("ready").count() >= 2;
+        soon("it does not begin", began).await;
         // One that was started on a healthy disk has no such excuse.
         fs::write(folder.path().join("ill"), "").unwrap();
         cluster.act(Action::Kill(1)).await.unwrap();
         cluster.act(Action::Start(1)).await.unwrap();
         let mut deaths = Vec::new();
-        while deaths.is_empty() {
-            assert!(
-                tokio::time::Instant::now() < give_up,
-                "its end is not noticed"
-            );
+        soon("its end is not noticed", || {
             deaths.extend(cluster.deaths());
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+            !deaths.is_empty()
+        })
+        .await;
         assert!(
             deaths[0].contains("ended by itself, exit status: 3"),
             "{deaths:?}"

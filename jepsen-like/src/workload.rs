@@ -251,6 +251,24 @@ pub struct Intent {
 }
 
 impl Intent {
+    /// An operation as a client does it that leaves everything else to its level: tied to its session where the level
+    /// has one, a write under a request id.
+    #[must_use]
+    pub fn plain(op: Op, key: &str, value: Option<Datum>, level: Level) -> Intent {
+        Intent {
+            op,
+            key: key.to_owned(),
+            value,
+            level,
+            tie: match level {
+                Level::Eventual => Tie::None,
+                Level::Session | Level::Strong => Tie::Carries,
+            },
+            identified: op.is_write(),
+            ack_regions: 0,
+        }
+    }
+
     /// The keyspace and bare key.
     #[must_use]
     pub fn address(&self) -> (&str, &str) {

@@ -39,21 +39,6 @@ fn spec() -> Spec {
     }
 }
 
-fn intent(op: Op, key: &str, value: Option<Datum>, level: Level) -> Intent {
-    Intent {
-        op,
-        key: key.to_owned(),
-        value,
-        level,
-        tie: match level {
-            Level::Eventual => Tie::None,
-            Level::Session | Level::Strong => Tie::Carries,
-        },
-        identified: op.is_write(),
-        ack_regions: 0,
-    }
-}
-
 fn text(value: &str) -> Option<Datum> {
     Some(Datum::Text(value.to_owned()))
 }
@@ -98,11 +83,11 @@ fn scribe(target: &HansaTarget, process: u64, node: NodeIndex, clock: RunClock) 
 async fn one_of_each(scribe: &mut Scribe, n: u64) {
     for (number, level) in (0..).zip([Level::Eventual, Level::Session, Level::Strong]) {
         let value = format!("v{n}-{number}");
-        let put = intent(Op::Put, "registers/r", text(&value), level);
+        let put = Intent::plain(Op::Put, "registers/r", text(&value), level);
         let written = scribe.succeeds(put).await;
         assert!(written.etag.is_some());
         let got = scribe
-            .succeeds(intent(Op::Get, "registers/r", None, level))
+            .succeeds(Intent::plain(Op::Get, "registers/r", None, level))
             .await;
         assert_eq!(got.text(), Some(value.as_str()), "{}", got.describe());
         let unit = if level == Level::Strong {
@@ -112,10 +97,10 @@ async fn one_of_each(scribe: &mut Scribe, n: u64) {
         };
         let amount = Some(Datum::Integer(unit));
         scribe
-            .succeeds(intent(Op::Incr, "counters/c", amount, level))
+            .succeeds(Intent::plain(Op::Incr, "counters/c", amount, level))
             .await;
         let read = scribe
-            .succeeds(intent(Op::Read, "counters/c", None, level))
+            .succeeds(Intent::plain(Op::Read, "counters/c", None, level))
             .await;
         assert!(
             read.integer().is_some_and(|total| total >= unit),
@@ -124,11 +109,11 @@ async fn one_of_each(scribe: &mut Scribe, n: u64) {
         );
         for element in ["a", "b", "c"] {
             scribe
-                .succeeds(intent(Op::Add, "sets/s", text(element), level))
+                .succeeds(Intent::plain(Op::Add, "sets/s", text(element), level))
                 .await;
         }
         scribe
-            .succeeds(intent(Op::Remove, "sets/s", text("b"), level))
+            .succeeds(Intent::plain(Op::Remove, "sets/s", text("b"), level))
             .await;
         let asked = Membership {
             element: "a".to_owned(),
@@ -136,20 +121,20 @@ async fn one_of_each(scribe: &mut Scribe, n: u64) {
         };
         let asked = Some(Datum::Membership(asked));
         let answer = scribe
-            .succeeds(intent(Op::Contains, "sets/s", asked, level))
+            .succeeds(Intent::plain(Op::Contains, "sets/s", asked, level))
             .await;
         assert!(matches!(answer.value, Some(Datum::Membership(it)) if it.present == Some(true)));
         if level != Level::Strong {
             let all = scribe
-                .succeeds(intent(Op::Members, "sets/s", None, level))
+                .succeeds(Intent::plain(Op::Members, "sets/s", None, level))
                 .await;
             assert_eq!(all.members().unwrap(), ["a", "c"], "in two pages");
         }
         scribe
-            .succeeds(intent(Op::Delete, "registers/r", None, level))
+            .succeeds(Intent::plain(Op::Delete, "registers/r", None, level))
             .await;
         let got = scribe
-            .succeeds(intent(Op::Get, "registers/r", None, level))
+            .succeeds(Intent::plain(Op::Get, "registers/r", None, level))
             .await;
         assert_eq!((got.value.is_none(), got.etag.is_some()), (true, true));
     }
@@ -159,7 +144,7 @@ async fn compare_and_set(scribe: &mut Scribe) {
     let swap = |expect, new: &str| {
         let new = new.to_owned();
         let value = Some(Datum::Swap(Swap { expect, new }));
-        intent(Op::Cas, "registers/swapped", value, Level::Strong)
+        Intent::plain(Op::Cas, "registers/swapped", value, Level::Strong)
     };
     let first = scribe.succeeds(swap(Expect::Absent, "one")).await;
     let refused = scribe.does(swap(Expect::Absent, "two")).await;
@@ -200,7 +185,7 @@ async fn one_way(target: &mut HansaTarget, far: &mut Scribe, other: &mut Scribe)
         .act(Action::Wire(0, 2, Wire::Blackhole))
         .await
         .unwrap();
-    far.succeeds(intent(
+    far.succeeds(Intent::plain(
         Op::Put,
         "registers/one-way",
         text("w1"),
@@ -208,11 +193,16 @@ async fn one_way(target: &mut HansaTarget, far: &mut Scribe, other: &mut Scribe)
     ))
     .await;
     let missing = other
-        .succeeds(intent(Op::Get, "registers/one-way", None, Level::Eventual))
+        .succeeds(Intent::plain(
+            Op::Get,
+            "registers/one-way",
+            None,
+            Level::Eventual,
+        ))
         .await;
     assert_eq!(missing.text(), None);
     other
-        .succeeds(intent(
+        .succeeds(Intent::plain(
             Op::Put,
             "registers/back",
             text("w2"),
@@ -220,7 +210,7 @@ async fn one_way(target: &mut HansaTarget, far: &mut Scribe, other: &mut Scribe)
         ))
         .await;
     eventually("what was not cut gets through", async || {
-        let get = intent(Op::Get, "registers/back", None, Level::Eventual);
+        let get = Intent::plain(Op::Get, "registers/back", None, Level::Eventual);
         far.succeeds(get).await.text() == Some("w2")
     })
     .await;
@@ -230,7 +220,12 @@ async fn one_way(target: &mut HansaTarget, far: &mut Scribe, other: &mut Scribe)
     target.heal().await.unwrap();
     target.settle(SETTLED).await.unwrap();
     let got = other
-        .succeeds(intent(Op::Get, "registers/one-way", None, Level::Eventual))
+        .succeeds(Intent::plain(
+            Op::Get,
+            "registers/one-way",
+            None,
+            Level::Eventual,
+        ))
         .await;
     assert_eq!(got.text(), Some("w1"));
 }
@@ -249,13 +244,18 @@ async fn real_processes_are_loaded_broken_healed_and_judged() {
     // The session goes along to another region, and sees there what it wrote here.
     let kept = Intent {
         tie: Tie::Keeps,
-        ..intent(Op::Put, "registers/kept", text("k1"), Level::Eventual)
+        ..Intent::plain(Op::Put, "registers/kept", text("k1"), Level::Eventual)
     };
     let kept = near.succeeds(kept).await;
     assert!(kept.session.is_some() && kept.token_out.is_some() && kept.token_in.is_none());
     near.client.move_to(2);
     let got = near
-        .succeeds(intent(Op::Get, "registers/kept", None, Level::Session))
+        .succeeds(Intent::plain(
+            Op::Get,
+            "registers/kept",
+            None,
+            Level::Session,
+        ))
         .await;
     assert_eq!(
         (got.text(), got.region.as_deref()),
@@ -268,17 +268,32 @@ async fn real_processes_are_loaded_broken_healed_and_judged() {
     target.act(Action::Kill(0)).await.unwrap();
     let mut far = scribe(&target, 2, 0, clock);
     let refused = far
-        .does(intent(Op::Get, "registers/kept", None, Level::Eventual))
+        .does(Intent::plain(
+            Op::Get,
+            "registers/kept",
+            None,
+            Level::Eventual,
+        ))
         .await;
     assert_eq!(refused.status, Status::Fail, "{}", refused.describe());
-    near.succeeds(intent(Op::Put, "registers/kept", text("k2"), Level::Strong))
-        .await;
+    near.succeeds(Intent::plain(
+        Op::Put,
+        "registers/kept",
+        text("k2"),
+        Level::Strong,
+    ))
+    .await;
     target.act(Action::Start(0)).await.unwrap();
     target.act(Action::Start(0)).await.unwrap();
     let took = target.settle(SETTLED).await.unwrap();
     assert!(took < SETTLED);
-    far.succeeds(intent(Op::Get, "registers/kept", None, Level::Eventual))
-        .await;
+    far.succeeds(Intent::plain(
+        Op::Get,
+        "registers/kept",
+        None,
+        Level::Eventual,
+    ))
+    .await;
 
     let mut other = scribe(&target, 3, 1, clock);
     one_way(&mut target, &mut far, &mut other).await;
@@ -344,7 +359,7 @@ async fn processes_stand_still_run_slowly_and_go_on() {
     let clock = RunClock::start();
     let id = target.cluster().process_id(1).unwrap();
     let mut scribe = scribe(&target, 1, 1, clock);
-    let get = || intent(Op::Get, "registers/r", None, Level::Eventual);
+    let get = || Intent::plain(Op::Get, "registers/r", None, Level::Eventual);
 
     for _ in 0..2 {
         target.act(Action::Pause(1)).await.unwrap();
@@ -452,10 +467,10 @@ async fn a_second_process_on_a_copy_of_the_data_costs_nothing_that_was_acknowled
             for level in [Level::Session, Level::Strong] {
                 // Refusals are allowed, of the node that the others hear no more above all.
                 let value = format!("{level:?}-{n}-{node}");
-                let put = intent(Op::Put, "registers/cloned", text(&value), level);
+                let put = Intent::plain(Op::Put, "registers/cloned", text(&value), level);
                 scribe.tries(put).await;
                 scribe
-                    .tries(intent(Op::Get, "registers/cloned", None, level))
+                    .tries(Intent::plain(Op::Get, "registers/cloned", None, level))
                     .await;
             }
         }
@@ -562,7 +577,7 @@ async fn wall_clocks_show_what_they_are_told() {
         tokio::time::sleep(Duration::from_millis(600)).await;
         let before = wall_ms();
         let value = format!("v{number}");
-        let put = intent(Op::Put, "registers/r", text(&value), Level::Eventual);
+        let put = Intent::plain(Op::Put, "registers/r", text(&value), Level::Eventual);
         scribe.succeeds(put).await;
         let after = wall_ms();
         let shown = (admin.status().await.unwrap().server_hlc >> 16) as f64;
@@ -611,7 +626,8 @@ async fn power_cuts_and_failing_disks_cost_nothing_that_was_acknowledged() {
         if n == 2 {
             let failing = Action::Disk(1, Disk::FailSyncs);
             target.act(failing).await.unwrap();
-            let put = |value| intent(Op::Put, "registers/failed", text(value), Level::Eventual);
+            let put =
+                |value| Intent::plain(Op::Put, "registers/failed", text(value), Level::Eventual);
             let first = scribe.does(put("f1")).await;
             assert_ne!(first.status, Status::Ok, "{}", first.describe());
             let healthy = Action::Disk(1, Disk::Healthy);
@@ -626,7 +642,7 @@ async fn power_cuts_and_failing_disks_cost_nothing_that_was_acknowledged() {
         target.settle(SETTLED).await.unwrap();
     }
     target.act(Action::Disk(1, Disk::Slow(200))).await.unwrap();
-    let slow = intent(Op::Put, "registers/slow", text("s1"), Level::Eventual);
+    let slow = Intent::plain(Op::Put, "registers/slow", text("s1"), Level::Eventual);
     let slow = scribe.succeeds(slow).await;
     let took = slow.complete_ns.unwrap() - slow.invoke_ns;
     assert!(took >= 200_000_000, "{took} ns");

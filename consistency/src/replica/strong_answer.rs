@@ -25,6 +25,7 @@ use super::turn::Turn;
 use super::{Replica, local};
 
 impl Replica {
+    /// What each operation of a chosen group is told.
     pub(super) fn results(
         &mut self,
         turn: &Turn<'_>,

@@ -7,7 +7,7 @@ use super::outcome::Finding;
 use crate::history::{Datum, Level, Op, Record, Status};
 use crate::nemesis::NodeIndex;
 use crate::target::{RunClock, Target, TargetClient};
-use crate::workload::{Intent, Levels, REGISTERS, Tie};
+use crate::workload::{Intent, Levels, REGISTERS};
 
 /// The first process of these operations; those of a run's clients are below it.
 const PROCESS: u64 = 900_000;
@@ -31,7 +31,10 @@ pub(super) async fn serve<T: Target>(
         for level in asked(levels) {
             let key = format!("{REGISTERS}/{prefix}after-{node}-{level:?}");
             for (op, value) in [(Op::Put, Some("healed")), (Op::Get, None)] {
-                let intent = intent(op, &key, value, *level);
+                // A write has a request id, so that the client may ask again over a new connection when it finds that a
+                // fault broke the old one.
+                let value = value.map(|text| Datum::Text(text.to_owned()));
+                let intent = Intent::plain(op, &key, value, *level);
                 let done = client.perform(&intent, clock, deadline);
                 let Ok(record) = tokio::time::timeout(deadline * 2, done).await else {
                     let what = format!("after healing: {op:?} of {key} never ended");
@@ -55,21 +58,5 @@ fn asked(levels: Levels) -> &'static [Level] {
         Levels::Session => &[Level::Session],
         Levels::Strong => &[Level::Strong],
         Levels::Mixed => &[Level::Eventual, Level::Session, Level::Strong],
-    }
-}
-
-fn intent(op: Op, key: &str, value: Option<&str>, level: Level) -> Intent {
-    Intent {
-        op,
-        key: key.to_owned(),
-        value: value.map(|text| Datum::Text(text.to_owned())),
-        level,
-        tie: match level {
-            Level::Eventual => Tie::None,
-            Level::Session | Level::Strong => Tie::Carries,
-        },
-        // So that a client may ask again over a new connection when it finds that a fault broke the old one.
-        identified: op.is_write(),
-        ack_regions: 0,
     }
 }

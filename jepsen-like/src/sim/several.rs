@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hansa_consistency::key::{Row, ShardId, prefix_end, sort_prefix};
 use hansa_consistency::request::{
-    Answer, Command, Found, Level, Receipt, Refusal, Reply, Request, Scan, ScannedRow,
+    Answer, Command, Found, Level, Refusal, Reply, Request, Scan, ScannedRow,
 };
 use hansa_consistency::session::Context;
 
@@ -273,25 +273,7 @@ fn add(sum: &mut Reply, part: &Reply, side_by_side: bool) {
         true => more.max(*trips),
         false => trips.saturating_add(more),
     };
-    sum.level = sum.level.min(part.level);
-    sum.context.join(&part.context);
-    sum.hlc = sum.hlc.max(part.hlc);
-    add_receipt(&mut sum.receipt, &part.receipt);
-}
-
-fn add_receipt(sum: &mut Receipt, part: &Receipt) {
-    fn join<T: Copy + Ord>(all: &mut Vec<T>, more: &[T]) {
-        all.extend_from_slice(more);
-        all.sort_unstable();
-        all.dedup();
-    }
-    sum.staleness = sum.staleness.zip(part.staleness).map(|(a, b)| a.max(b));
-    join(&mut sum.replicas, &part.replicas);
-    join(&mut sum.regions, &part.regions);
-    sum.absorbed |= part.absorbed;
-    sum.merged |= part.merged;
-    sum.path = sum.path.max(part.path);
-    sum.forwarded_to = sum.forwarded_to.or(part.forwarded_to);
+    sum.join(part);
 }
 
 fn held(found: &Found, etag: &Bytes) -> Held {

@@ -304,7 +304,7 @@ impl Batch {
                 // They were asked side by side: the longest way counts, not the sum.
                 let trips = &mut sum.receipt.wan_round_trips;
                 *trips = (*trips).max(reply.receipt.wan_round_trips);
-                join(sum, &reply);
+                sum.join(&reply);
             }
         }
         let (found, etag) = read(reply.answer)?;
@@ -336,14 +336,6 @@ fn about(body: &pipe_request::Body) -> (&'static str, &str, Option<&v1::RequestO
         Body::BatchGet(r) => ("batch_get", &r.keyspace, r.options.as_ref()),
         Body::Members(r) => ("members", &r.keyspace, r.options.as_ref()),
     }
-}
-
-/// Adds a further part's level, context, clock and receipt to those of one reply.
-pub(super) fn join(sum: &mut Reply, part: &Reply) {
-    sum.level = sum.level.min(part.level);
-    sum.context.join(&part.context);
-    sum.hlc = sum.hlc.max(part.hlc);
-    wire::join_receipts(&mut sum.receipt, &part.receipt);
 }
 
 fn read(answer: Answer) -> Result<(Found, bytes::Bytes), Failure> {

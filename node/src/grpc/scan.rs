@@ -10,7 +10,6 @@ use hansa_consistency::topology::ValueType;
 use hansa_proto::v1;
 
 use super::Edge;
-use super::kv::join;
 use super::status::Failure;
 use super::wire::{self, Options, Target};
 use crate::limits::{PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT, PAGE_SHARDS_MAX, PAGE_TOKEN_BYTES_MAX};
@@ -243,7 +242,7 @@ fn add(sum: &mut Option<Reply>, reply: &Reply) {
     };
     let trips = &mut sum.receipt.wan_round_trips;
     *trips = trips.saturating_add(reply.receipt.wan_round_trips);
-    join(sum, reply);
+    sum.join(reply);
 }
 
 fn size(row: &ScannedRow) -> usize {

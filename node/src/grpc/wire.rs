@@ -346,21 +346,5 @@ pub(super) fn found_to_wire(found: Found) -> (bool, Option<Bytes>, Option<i64>) 
     }
 }
 
-/// Adds what a further part of one request was worth: the worst of both, in everything.
-pub(super) fn join_receipts(sum: &mut Receipt, part: &Receipt) {
-    fn add<T: Copy + Ord>(all: &mut Vec<T>, more: &[T]) {
-        all.extend_from_slice(more);
-        all.sort_unstable();
-        all.dedup();
-    }
-    sum.staleness = sum.staleness.zip(part.staleness).map(|(a, b)| a.max(b));
-    add(&mut sum.replicas, &part.replicas);
-    add(&mut sum.regions, &part.regions);
-    sum.absorbed |= part.absorbed;
-    sum.merged |= part.merged;
-    sum.path = sum.path.max(part.path);
-    sum.forwarded_to = sum.forwarded_to.or(part.forwarded_to);
-}
-
 #[cfg(test)]
 mod tests;

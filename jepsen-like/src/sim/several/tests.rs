@@ -1,4 +1,4 @@
-use hansa_consistency::request::Reason;
+use hansa_consistency::request::{Reason, Receipt};
 use hansa_consistency::rules::Rules;
 
 use super::*;

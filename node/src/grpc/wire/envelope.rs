@@ -303,11 +303,7 @@ fn vote_body_from(body: Body) -> Read<Message> {
         Body::Promised(body) => Message::Promised {
             vote: vote_from(body.vote)?,
             ballot: ballot_from(body.ballot)?,
-            promise: Promise {
-                accepted: ballot_from(body.accepted)?,
-                value: value_from(body.value.as_ref())?,
-                eventual: body.eventual.map(eventual_from).transpose()?,
-            },
+            promise: promise_from(body.accepted, body.value.as_ref(), body.eventual)?,
         },
         Body::Accept(body) => Message::Accept {
             vote: vote_from(body.vote)?,
@@ -321,11 +317,7 @@ fn vote_body_from(body: Body) -> Read<Message> {
         Body::Delegate(body) => Message::Delegate {
             vote: vote_from(body.vote)?,
             ballot: ballot_from(body.ballot)?,
-            promise: Promise {
-                accepted: ballot_from(body.accepted)?,
-                value: value_from(body.value.as_ref())?,
-                eventual: body.eventual.map(eventual_from).transpose()?,
-            },
+            promise: promise_from(body.accepted, body.value.as_ref(), body.eventual)?,
             errand: stored(&body.errand, "errand")?,
         },
         Body::Delegated(body) => Message::Delegated {
@@ -432,6 +424,18 @@ fn read_answer_to(vote: Vote, answer: ReadAnswer) -> v1::PeerReadAnswer {
         value: answer.value.map(|value| value.to_record()),
         eventual: answer.eventual.map(eventual_to),
     }
+}
+
+fn promise_from(
+    accepted: Option<v1::Ballot>,
+    value: Option<&Bytes>,
+    eventual: Option<v1::Eventual>,
+) -> Read<Promise> {
+    Ok(Promise {
+        accepted: ballot_from(accepted)?,
+        value: value_from(value)?,
+        eventual: eventual.map(eventual_from).transpose()?,
+    })
 }
 
 fn value_from(value: Option<&Bytes>) -> Read<Option<Arc<StrongValue>>> {

@@ -664,10 +664,10 @@ fn joined_receipts_are_worth_the_worst_part() {
         replicas: vec![NodeId(1)],
         ..Receipt::default()
     };
-    join_receipts(&mut sum, &part);
+    sum.join(&part);
     assert_eq!(sum.staleness, Some(Duration::from_secs(1)));
     assert_eq!(sum.replicas, [NodeId(0), NodeId(1), NodeId(2)]);
-    join_receipts(&mut sum, &Receipt::default());
+    sum.join(&Receipt::default());
     assert_eq!(sum.staleness, None);
 }
 
