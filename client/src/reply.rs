@@ -65,6 +65,8 @@ pub enum Path {
     Helped,
     /// Executed by one far replica: one round trip.
     Delegated,
+    /// The key is contended: another region's coordinator proposed it together with operations of its own.
+    Combined,
     /// A majority promised, then a majority accepted: two round trips.
     Prepared,
 }
@@ -76,6 +78,7 @@ impl Path {
             Path::Proven => "proven",
             Path::Helped => "helped",
             Path::Delegated => "delegated",
+            Path::Combined => "combined",
             Path::Prepared => "prepared",
         }
     }

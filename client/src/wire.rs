@@ -154,6 +154,7 @@ fn path(path: v1::Path) -> Option<Path> {
         v1::Path::Proven => Some(Path::Proven),
         v1::Path::Helped => Some(Path::Helped),
         v1::Path::Delegated => Some(Path::Delegated),
+        v1::Path::Combined => Some(Path::Combined),
         v1::Path::Prepared => Some(Path::Prepared),
     }
 }

@@ -65,6 +65,8 @@ pub enum Note {
     Delegated,
     /// A replica did not answer delegations in time and is handed none for a while.
     DelegateShunned,
+    /// A ballot that carried another coordinator's group was chosen.
+    Combined,
     /// A proposal was refused by a higher ballot.
     Nacked,
     /// A request id was answered from memory.
@@ -111,11 +113,12 @@ pub enum Note {
 
 impl Note {
     /// All of them.
-    pub const ALL: [Note; 25] = [
+    pub const ALL: [Note; 26] = [
         Note::ReadHelped,
         Note::Absorbed,
         Note::Delegated,
         Note::DelegateShunned,
+        Note::Combined,
         Note::Nacked,
         Note::RequestRecalled,
         Note::SessionForwarded,
@@ -146,6 +149,7 @@ impl Note {
             Note::Absorbed => "absorbed",
             Note::Delegated => "delegated",
             Note::DelegateShunned => "delegate_shunned",
+            Note::Combined => "combined",
             Note::Nacked => "nacked",
             Note::RequestRecalled => "request_recalled",
             Note::SessionForwarded => "session_forwarded",

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::clock::Hlc;
 use crate::key::{ClusterId, NodeId, Row, ShardId};
-use crate::register::{Errand, Executed, Promise, ReadAnswer, StrongValue};
+use crate::register::{Combined, Errand, Executed, Promise, ReadAnswer, StrongValue};
 use crate::request::{Refusal, Reply, Request};
 use crate::version::{Ballot, Origin, Seq, ShardEpoch};
 
@@ -202,8 +202,8 @@ pub enum Message {
         ballot: Ballot,
         /// The sender's own promise.
         promise: Promise,
-        /// The operations.
-        errand: Errand,
+        /// The operations: of the sender, and of those whose groups it combines.
+        errands: Vec<Errand>,
     },
     /// Executed, and accepted here.
     Delegated {
@@ -213,6 +213,22 @@ pub enum Message {
         ballot: Ballot,
         /// What was made of the operations.
         executed: Executed,
+    },
+    /// Your ballots win this row: combine my group into your next one.
+    Combine {
+        /// Where; the receiver votes in this epoch.
+        vote: Vote,
+        /// The group.
+        errand: Errand,
+    },
+    /// Combined, and chosen.
+    Combined {
+        /// Where.
+        vote: Vote,
+        /// The ballot under which it was chosen.
+        ballot: Ballot,
+        /// The chosen value, and what became of the group.
+        combined: Combined,
     },
     /// Refused: a higher ballot is promised.
     Nack {
@@ -304,6 +320,8 @@ pub struct Heartbeat {
     pub lost: bool,
     /// Whether somebody waits at the sender: answer at once, and often for a while.
     pub urgent: bool,
+    /// The sender's round trip to its nearest majority of regions, microseconds.
+    pub quorum_us: u64,
 }
 
 /// An echoed heartbeat.
@@ -318,6 +336,10 @@ pub struct Echo {
 impl Message {
     /// Whether the message is a vote: it leaves only when the store sequence it carries is synced.
     pub fn is_vote(&self) -> bool {
+        // What a node has applied is taken up in a strong value on its word.
+        if let Message::Combine { errand, .. } = self {
+            return errand.eventual.is_some();
+        }
         matches!(
             self,
             Message::Promised { .. }
@@ -360,6 +382,8 @@ impl Message {
             Message::Accepted { .. } => "accepted",
             Message::Delegate { .. } => "delegate",
             Message::Delegated { .. } => "delegated",
+            Message::Combine { .. } => "combine",
+            Message::Combined { .. } => "combined",
             Message::Nack { .. } => "nack",
             Message::Read { .. } => "read",
             Message::ReadAnswer { .. } => "read_answer",

@@ -10,16 +10,17 @@
 //! written before an answer leaves, is decided by the coordinator (`crate::replica`).
 //!
 //! A write takes one round trip between regions where the promises of two of them are a quorum: see
-//! [`delegation`].
+//! [`delegation`]. Coordinators that get into each other's way let one of them apply the groups of all: see [`errand`].
 
 pub mod acceptor;
 pub mod delegation;
+pub mod errand;
 pub mod proposer;
 pub mod reader;
 pub mod strong_value;
 
 pub use acceptor::Slot;
-pub use delegation::{Errand, Executed};
+pub use errand::{Combined, Errand, Executed};
 pub use proposer::{Attempt, Base, Promise};
 pub use reader::{Decision, ReadAnswer, Reading};
 pub use strong_value::{Action, Expect, Operation, Outcome, StrongValue};

@@ -17,6 +17,7 @@
 //! | `heartbeat` | liveness, safe time, staleness |
 //! | `strong` | the coordinator of strong operations: groups, ballots, backoff |
 //! | `delegation` | strong writes in one round trip, through one far replica |
+//! | `combining` | contended rows: one coordinator proposes what several are asked for |
 //! | `strong_answer` | the entry, receipt and answer of what was chosen |
 //! | `strong_read` | the coordinator of strong reads |
 //! | `votes` | the acceptor; shard epochs |
@@ -25,6 +26,7 @@
 //! | `settle` | accepted values nobody finished |
 //! | `status` | what operators see |
 
+mod combining;
 mod delegation;
 mod exchange;
 mod heartbeat;
@@ -164,6 +166,8 @@ pub struct Replica {
     forwarded: BTreeMap<JobId, NodeId>,
     next_job: u64,
     coordinators: BTreeMap<Row, Coordinator>,
+    /// Whose ballots win contended rows.
+    owners: combining::Owners,
     /// Which row a round of proposals belongs to.
     proposals: BTreeMap<u64, Row>,
     reads: BTreeMap<u64, StrongRead>,
@@ -236,6 +240,7 @@ impl Replica {
             forwarded: BTreeMap::new(),
             next_job: first_number,
             coordinators: BTreeMap::new(),
+            owners: combining::Owners::default(),
             proposals: BTreeMap::new(),
             reads: BTreeMap::new(),
             next_round: first_number,
@@ -440,10 +445,15 @@ impl Replica {
     fn fresh_ballot(&mut self, turn: &Turn<'_>) -> Ballot {
         Ballot {
             n: self.clock.tick(turn.now).0,
-            origin: Origin {
-                node: self.me.node,
-                incarnation: self.me.incarnation,
-            },
+            origin: self.own_proposer(),
+        }
+    }
+
+    /// The name under which this node proposes.
+    fn own_proposer(&self) -> Origin {
+        Origin {
+            node: self.me.node,
+            incarnation: self.me.incarnation,
         }
     }
 

@@ -181,11 +181,19 @@ pub enum Path {
     Delegated,
     /// A quorum promised, then a quorum accepted: two round trips.
     Prepared,
+    /// The key is contended: another coordinator proposed it together with operations of its own.
+    Combined,
 }
 
 impl Path {
     /// All of them.
-    pub const ALL: [Path; 4] = [Path::Proven, Path::Helped, Path::Delegated, Path::Prepared];
+    pub const ALL: [Path; 5] = [
+        Path::Proven,
+        Path::Helped,
+        Path::Delegated,
+        Path::Prepared,
+        Path::Combined,
+    ];
 
     /// The word used in receipts and docs.
     pub fn name(self) -> &'static str {
@@ -194,6 +202,7 @@ impl Path {
             Path::Helped => "helped",
             Path::Delegated => "delegated",
             Path::Prepared => "prepared",
+            Path::Combined => "combined",
         }
     }
 }

@@ -103,11 +103,17 @@ pub enum Mutant {
     DelegateDecides,
     /// A group that its delegate does not answer is handed to the next region under the same ballot.
     DelegationReusesBallot,
+    /// A group that its proposer gave up before its last one takes effect when its message arrives late.
+    StaleGroupApplied,
+    /// Who combines another node's group does not take in what that node has applied.
+    CombinedWithoutView,
+    /// Who combines another node's group answers when it is proposed, not when it is chosen.
+    CombinedBeforeChosen,
 }
 
 impl Mutant {
     /// All of them, in the order of the declaration.
-    pub const ALL: [Mutant; 48] = [
+    pub const ALL: [Mutant; 51] = [
         Mutant::DoubleBallot,
         Mutant::MergeAtAccept,
         Mutant::NoDedup,
@@ -156,6 +162,9 @@ impl Mutant {
         Mutant::DelegatesWithoutVote,
         Mutant::DelegateDecides,
         Mutant::DelegationReusesBallot,
+        Mutant::StaleGroupApplied,
+        Mutant::CombinedWithoutView,
+        Mutant::CombinedBeforeChosen,
     ];
 }
 

@@ -20,7 +20,7 @@ mod laws {
     use hansa_consistency::record::{Change, Entry, Record, RequestId};
     use hansa_consistency::register::acceptor::Accepted;
     use hansa_consistency::register::strong_value::Place;
-    use hansa_consistency::register::{Action, Operation, StrongValue};
+    use hansa_consistency::register::{Action, Errand, Operation, StrongValue};
     use hansa_consistency::rules::Rules;
     use hansa_consistency::session::{Context, SessionToken};
     use hansa_consistency::topology::ValueType;
@@ -199,13 +199,18 @@ mod laws {
                     .collect();
                 let place = Place {
                     ballot: ballot(number),
-                    group: number,
                     hlc: Hlc(number),
                     value_type: ValueType::Counter,
                     dedup_sessions: 3,
                     rules: Rules::default(),
                 };
-                value.apply_group(&operations, place);
+                let errand = Errand {
+                    proposer: place.ballot.origin,
+                    group: number,
+                    operations,
+                    eventual: None,
+                };
+                value.apply_group(&errand, 0, place);
             }
             value
         })

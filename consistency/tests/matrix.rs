@@ -5,6 +5,8 @@
 //! `support/play.rs`; region a is 45 ms from b and 75 ms from c.
 
 #[cfg(test)]
+mod contended;
+#[cfg(test)]
 mod support;
 
 #[cfg(test)]

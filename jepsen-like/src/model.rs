@@ -21,6 +21,7 @@
 mod calls;
 mod causes;
 mod client;
+mod combining;
 mod delegation;
 mod epochs;
 mod ledger;
@@ -113,6 +114,8 @@ pub struct ModelReport {
     pub chosen: u64,
     /// Groups that a delegate executed in one round trip.
     pub delegated: u64,
+    /// Groups that another proposer combined with its own.
+    pub combined: u64,
     /// Strong reads that took one round trip.
     pub reads_one_round_trip: u64,
     /// Strong reads that sent an unproven ballot again.
@@ -132,7 +135,7 @@ impl fmt::Display for ModelReport {
         write!(
             f,
             "model: {} schedules, {} of {} calls completed ({} unknown outcomes), {} ballots chosen, \
-             {} groups delegated, reads: {} in one round trip, {} helped, {} absorbed, {} acceptors readmitted, \
+             {} groups delegated, {} combined, reads: {} in one round trip, {} helped, {} absorbed, {} acceptors readmitted, \
              trace {:016x}, {} violations",
             self.schedules,
             self.completed,
@@ -140,6 +143,7 @@ impl fmt::Display for ModelReport {
             self.unknown,
             self.chosen,
             self.delegated,
+            self.combined,
             self.reads_one_round_trip,
             self.reads_helped,
             self.reads_absorbed,
@@ -216,6 +220,7 @@ impl ModelReport {
         self.reads_helped += outcome.counts.helped;
         self.reads_absorbed += outcome.counts.absorbed;
         self.delegated += outcome.counts.delegated;
+        self.combined += outcome.counts.combined;
         self.readmitted += outcome.counts.readmitted;
     }
 }

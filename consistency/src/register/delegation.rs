@@ -8,38 +8,14 @@
 //! What keeps one value per ballot: the delegate promises strictly, so it executes a ballot at most once, and a
 //! ballot is delegated to one region only. Whoever hears nothing goes on under a new ballot.
 
-use std::sync::Arc;
-
-use crate::codec::{Decoded, Decoder, Encode, Encoder};
 use crate::key::NodeId;
 use crate::quorum::Voters;
 use crate::register::acceptor::{Nack, Slot};
+use crate::register::errand::{Errand, Executed, recalls_any};
 use crate::register::proposer::{Attempt, Promise};
-use crate::register::strong_value::{Operation, Outcome, Place, StrongValue};
+use crate::register::strong_value::Place;
 use crate::rules::Mutant;
 use crate::version::Ballot;
-
-/// The operations of a group, as its proposer hands them over.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Errand {
-    /// The proposer's number for the group: equal when it is proposed again.
-    pub group: u64,
-    /// What to do, in order.
-    pub operations: Vec<Operation>,
-}
-
-/// What a delegate made of a group, accepted at its slot.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Executed {
-    /// The value it accepted.
-    pub value: Arc<StrongValue>,
-    /// What became of each operation, once the value is chosen.
-    pub outcomes: Vec<Outcome>,
-    /// Whether eventual state was absorbed that the newest accepted value lacked.
-    pub absorbed: bool,
-    /// Whether it answers a repeated request from what the value remembers.
-    pub recalled: bool,
-}
 
 /// Why a delegate did nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +26,7 @@ pub enum Declined {
     NoQuorum,
 }
 
-/// Executes a group at the delegate's slot, under the ballot of `place`. `asker` and `own` are the promises of
+/// Executes groups at the delegate's slot, under the ballot of `place`. `asker` and `own` are the promises of
 /// the proposer and of the delegate; the slot in memory is changed, the caller writes it before the answer leaves.
 ///
 /// # Errors
@@ -60,7 +36,7 @@ pub fn execute(
     asker: (NodeId, Promise),
     own: (NodeId, Promise),
     voters: &Voters,
-    operations: &[Operation],
+    errands: &[Errand],
     place: Place,
 ) -> Result<Executed, Declined> {
     let rules = place.rules;
@@ -71,9 +47,10 @@ pub fn execute(
         }
         promised.promised = place.ballot;
     }
-    let base = base_of(asker, own, voters, place).ok_or(Declined::NoQuorum)?;
-    let (absorbed, recalled) = (base.absorbed, base.value.recalls_any(operations));
-    let (value, outcomes) = base.propose(operations, place);
+    let mut base = base_of(asker, own, voters, place).ok_or(Declined::NoQuorum)?;
+    base.absorb_all(errands, rules);
+    let (absorbed, recalled) = (base.absorbed, recalls_any(&base.value, errands));
+    let (value, outcomes) = base.propose(errands, place);
     promised
         .accept(place.ballot, &value, rules)
         .map_err(Declined::Nack)?;
@@ -102,36 +79,6 @@ fn base_of(
     attempt.promise(own.0, own.1, voters, rules)
 }
 
-impl Encode for Errand {
-    fn encode(&self, out: &mut Encoder) {
-        out.number(self.group);
-        out.list(self.operations.iter().cloned());
-    }
-    fn decode(input: &mut Decoder) -> Decoded<Errand> {
-        Ok(Errand {
-            group: input.number("group")?,
-            operations: input.list("operations")?,
-        })
-    }
-}
-
-impl Encode for Executed {
-    fn encode(&self, out: &mut Encoder) {
-        out.put(self.value.as_ref());
-        out.list(self.outcomes.iter().cloned());
-        out.bool(self.absorbed);
-        out.bool(self.recalled);
-    }
-    fn decode(input: &mut Decoder) -> Decoded<Executed> {
-        Ok(Executed {
-            value: Arc::new(input.get()?),
-            outcomes: input.list("outcomes")?,
-            absorbed: input.bool("absorbed")?,
-            recalled: input.bool("recalled")?,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -139,8 +86,7 @@ mod tests {
     use super::*;
     use crate::clock::Hlc;
     use crate::key::RegionId;
-    use crate::record::RequestId;
-    use crate::register::{Action, Expect};
+    use crate::register::{Action, Expect, Operation, Outcome};
     use crate::rules::Rules;
     use crate::session::Context;
     use crate::topology::ValueType;
@@ -157,7 +103,6 @@ mod tests {
     fn place(n: u64) -> Place {
         Place {
             ballot: ballot(n),
-            group: n,
             hlc: Hlc(n),
             value_type: ValueType::Register,
             dedup_sessions: 8,
@@ -178,6 +123,15 @@ mod tests {
         }
     }
 
+    fn errand(n: u64, what: &[Operation]) -> Errand {
+        Errand {
+            proposer: ballot(n).origin,
+            group: n,
+            operations: what.to_vec(),
+            eventual: None,
+        }
+    }
+
     fn promise(slot: &Slot) -> Promise {
         Promise {
             accepted: slot.accepted,
@@ -194,7 +148,7 @@ mod tests {
     ) -> Result<Executed, Declined> {
         let (asker, own) = (promise(asker), promise(slot));
         let (asker, own) = ((NodeId(0), asker), (NodeId(1), own));
-        execute(slot, asker, own, &voters(3), what, place(n))
+        execute(slot, asker, own, &voters(3), &[errand(n, what)], place(n))
     }
 
     #[test]
@@ -232,41 +186,9 @@ mod tests {
         let mut slot = Slot::default();
         let (asker, own) = (promise(&slot), promise(&slot));
         let (asker, own) = ((NodeId(0), asker), (NodeId(1), own));
-        let refused = execute(&mut slot, asker, own, &voters(5), &[put("a")], place(3));
+        let errands = [errand(3, &[put("a")])];
+        let refused = execute(&mut slot, asker, own, &voters(5), &errands, place(3));
         assert_eq!(refused, Err(Declined::NoQuorum));
         assert_eq!(slot, Slot::default());
-    }
-
-    #[test]
-    fn what_travels_comes_back_as_it_was() {
-        let mut operation = put("a");
-        operation.request = Some(RequestId {
-            session: 7,
-            seq: 2,
-            issued: Hlc(3),
-        });
-        let actions = [
-            Action::Read,
-            Action::Put(Bytes::from_static(b"v")),
-            Action::Delete,
-            Action::CompareAndSet(Expect::Absent, None),
-            Action::CompareAndSet(Expect::Value(Bytes::new()), Some(Bytes::from_static(b"w"))),
-            Action::CompareAndSet(Expect::Etag(Bytes::from_static(b"e")), None),
-            Action::Increment(-3),
-            Action::AddElement,
-            Action::RemoveElement,
-        ];
-        let operations = actions.map(|action| Operation {
-            action,
-            ..operation.clone()
-        });
-        let errand = Errand {
-            group: 9,
-            operations: operations.to_vec(),
-        };
-        assert_eq!(Errand::from_record(&errand.to_record()), Ok(errand));
-        let (asker, mut slot) = (Slot::default(), Slot::default());
-        let executed = run(&mut slot, &asker, 5, &[put("a"), put("b")]).unwrap();
-        assert_eq!(Executed::from_record(&executed.to_record()), Ok(executed));
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::key::NodeId;
 use crate::quorum::{Tally, Voters};
-use crate::register::strong_value::{Operation, Outcome, Place, StrongValue};
+use crate::register::errand::Errand;
+use crate::register::strong_value::{Outcome, Place, StrongValue};
 use crate::rules::{Mutant, Rules};
 use crate::session::Context;
 use crate::value::State;
@@ -112,14 +113,23 @@ impl Base {
         self.value.absorb(&own.state, &own.context, rules);
     }
 
-    /// Applies a group: the value to propose under the attempt's ballot, and the outcomes to
-    /// reply with once it is chosen.
-    pub fn propose(
-        mut self,
-        operations: &[Operation],
-        place: Place,
-    ) -> (Arc<StrongValue>, Vec<Outcome>) {
-        let outcomes = self.value.apply_group(operations, place);
+    /// Takes in what the proposers of these groups have applied, where they handed them over.
+    pub fn absorb_all(&mut self, errands: &[Errand], rules: Rules) {
+        let told = errands.iter().filter_map(|errand| errand.eventual.as_ref());
+        for eventual in told.filter(|_| !rules.broken(Mutant::CombinedWithoutView)) {
+            self.absorb(eventual, rules);
+        }
+    }
+
+    /// Applies groups in order: the value to propose under the attempt's ballot, and the outcomes of all their
+    /// operations, to reply with once it is chosen.
+    pub fn propose(mut self, errands: &[Errand], place: Place) -> (Arc<StrongValue>, Vec<Outcome>) {
+        let mut outcomes = Vec::new();
+        for errand in errands {
+            // A group has at most 32 operations, and each node one group.
+            let first = u16::try_from(outcomes.len()).unwrap_or(u16::MAX);
+            outcomes.extend(self.value.apply_group(errand, first, place));
+        }
         (Arc::new(self.value), outcomes)
     }
 }

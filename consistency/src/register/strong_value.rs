@@ -5,6 +5,7 @@
 //! request ids, and the last group of every proposer (so that a group re-proposed
 //! under a new ballot takes effect once).
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use crate::clock::Hlc;
 use crate::codec::{Decoded, Decoder, Encode, Encoder};
 use crate::record::RequestId;
+use crate::register::errand::Errand;
 use crate::rules::{Mutant, Rules};
 use crate::session::Context;
 use crate::topology::ValueType;
@@ -115,14 +117,12 @@ pub enum Outcome {
     Overflow,
 }
 
-/// Everything a group needs to know about where it is applied.
+/// Everything that groups need to know about where they are applied.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
     /// The ballot under which the result will be proposed.
     pub ballot: Ballot,
-    /// The proposer's number for this group: equal when it is proposed again.
-    pub group: u64,
-    /// The proposer's clock.
+    /// The clock of whoever applies them.
     pub hlc: Hlc,
     /// What the row holds.
     pub value_type: ValueType,
@@ -158,23 +158,35 @@ impl StrongValue {
         self.state.as_ref().map_or_else(Bytes::new, State::etag)
     }
 
-    /// Applies a group in order; one outcome per operation.
+    /// Applies a group in order; one outcome per operation. Before it, under the same ballot, went `first` operations
+    /// of other groups.
     ///
     /// A group that took effect before (found under the same proposer and number) is not applied
-    /// again: its outcomes come back, its reads see the present state.
-    pub fn apply_group(&mut self, operations: &[Operation], place: Place) -> Vec<Outcome> {
-        if let Some(known) = self.groups.get(&place.ballot.origin)
-            && known.number == place.group
-            && !place.rules.broken(Mutant::NoDedup)
-        {
-            return known.outcomes.clone();
+    /// again: its outcomes come back, its reads see the present state. A proposer has one group under way, so one that
+    /// is older than its last was given up: a message was late, and nobody waits for it.
+    pub fn apply_group(&mut self, errand: &Errand, first: u16, place: Place) -> Vec<Outcome> {
+        let Errand {
+            proposer,
+            group: number,
+            operations,
+            ..
+        } = errand;
+        let known = self.groups.get(proposer);
+        match known.map(|known| (known, known.number.cmp(number))) {
+            Some((known, Ordering::Equal)) if !place.rules.broken(Mutant::NoDedup) => {
+                return known.outcomes.clone();
+            }
+            Some((_, Ordering::Greater)) if !place.rules.broken(Mutant::StaleGroupApplied) => {
+                return vec![Outcome::Unknown; operations.len()];
+            }
+            _ => {}
         }
-        let outcomes: Vec<Outcome> = (0u16..)
+        let outcomes: Vec<Outcome> = (first..)
             .zip(operations)
             .map(|(index, operation)| self.apply(operation, index, place))
             .collect();
         if outcomes.iter().any(|o| *o != Outcome::Read) {
-            self.remember_group(place, outcomes.clone());
+            self.remember_group((*proposer, *number), outcomes.clone(), place);
         }
         outcomes
     }
@@ -342,13 +354,18 @@ impl StrongValue {
         }
     }
 
-    fn remember_group(&mut self, place: Place, outcomes: Vec<Outcome>) {
+    fn remember_group(
+        &mut self,
+        (proposer, number): (Origin, u64),
+        outcomes: Vec<Outcome>,
+        place: Place,
+    ) {
         let group = Group {
-            number: place.group,
+            number,
             hlc: place.hlc,
             outcomes,
         };
-        self.groups.insert(place.ballot.origin, group);
+        self.groups.insert(proposer, group);
         while self.groups.len() > GROUPS_MAX {
             let silent = self.groups.iter().min_by_key(|(o, g)| (g.hlc, **o));
             let Some(origin) = silent.map(|(origin, _)| *origin) else {

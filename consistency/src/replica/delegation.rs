@@ -65,7 +65,7 @@ impl Replica {
     }
 
     /// Whether this node remembers all its votes: its promise is one, and so is what it accepts.
-    fn may_delegate(&self) -> bool {
+    pub(super) fn may_delegate(&self) -> bool {
         self.standing == Standing::Voting || self.rules.broken(Mutant::DelegatesWithoutVote)
     }
 
@@ -76,7 +76,7 @@ impl Replica {
             return false;
         };
         let ballot = self.ballot_to_delegate(turn, row);
-        let Some((promise, errand)) = self.what_to_ship(turn, row, ballot) else {
+        let Some((promise, errands)) = self.what_to_ship(turn, row, ballot) else {
             return false;
         };
         let Some(group) = self.group_mut(row) else {
@@ -97,7 +97,7 @@ impl Replica {
             vote: self.vote(row, round),
             ballot,
             promise,
-            errand,
+            errands,
         };
         if self.rules.broken(Mutant::DelegatedToTwo) {
             for node in self.delegates(now, row.shard()) {
@@ -118,26 +118,23 @@ impl Replica {
         }
     }
 
-    /// This node's own promise, written in this step, and the group. `None` when it promised as high a ballot, when its
+    /// This node's own promise, written in this step, and the group with those handed to it. `None` when it promised as high a ballot, when its
     /// record is damaged, or when it is too much to send: then the ordinary way is taken.
     fn what_to_ship(
         &mut self,
         turn: &mut Turn<'_>,
         row: &Row,
         ballot: Ballot,
-    ) -> Option<(Promise, Errand)> {
+    ) -> Option<(Promise, Vec<Errand>)> {
         let (mut slot, record) = self.load_row(turn, row).ok()?;
-        let group = self.group(row)?;
-        let errand = Errand {
-            group: group.number,
-            operations: group.operations.clone(),
-        };
+        let errands = self.errands(row);
         let eventual = record.as_ref().map_or(0, |record| bytes_of(&record.state));
         let value = slot
             .value
             .as_ref()
             .map_or(0, |value| bytes_of(value.as_ref()));
-        if bytes_of(&errand) + value + eventual > DELEGATE_BYTES_MAX {
+        let shipped: usize = errands.iter().map(bytes_of).sum();
+        if shipped + value + eventual > DELEGATE_BYTES_MAX {
             return None;
         }
         let reuses = self.rules.broken(Mutant::DelegationReusesBallot);
@@ -149,7 +146,7 @@ impl Replica {
         } else {
             turn.store(Family::Slot, layout::slot(row, layout::PROMISED), &ballot);
         }
-        Some((promise_of(slot, record), errand))
+        Some((promise_of(slot, record), errands))
     }
 
     /// A peer hands over a group: promises, executes and accepts in this step.
@@ -159,7 +156,7 @@ impl Replica {
         from: NodeId,
         (vote, ballot): (Vote, Ballot),
         shipped: Promise,
-        errand: &Errand,
+        errands: &[Errand],
     ) {
         let asker_votes = self.peers.get(&from).is_some_and(|peer| peer.votes);
         if !asker_votes && !self.rules.broken(Mutant::DelegatesWithoutVote) {
@@ -177,11 +174,10 @@ impl Replica {
             return;
         };
         let voters = held.voters.clone();
-        let place = self.place(turn, &vote.row, ballot, errand.group);
+        let place = self.place(turn, &vote.row, ballot);
         let own = (self.me.node, promise_of(slot.clone(), record));
-        let operations = &errand.operations;
         let asker = (from, shipped);
-        let message = match execute(&mut slot, asker, own, &voters, operations, place) {
+        let message = match execute(&mut slot, asker, own, &voters, errands, place) {
             Err(Declined::NoQuorum) => return,
             Err(Declined::Nack(nack)) => Message::Nack {
                 vote,
@@ -278,6 +274,6 @@ impl Replica {
     }
 }
 
-fn bytes_of(what: &impl Encode) -> usize {
+pub(super) fn bytes_of(what: &impl Encode) -> usize {
     what.to_record().len()
 }

@@ -184,6 +184,7 @@ impl Replica {
             peer.stop_pulling();
         }
         self.take_back_forwarded(turn);
+        self.take_back_combined(turn, node);
         self.refuse_unreachable(turn);
     }
 
@@ -255,6 +256,7 @@ impl Replica {
             votes: self.standing == Standing::Voting,
             lost: self.standing == Standing::Lost,
             urgent,
+            quorum_us: self.regions_round_trip(now).as_micros() as u64,
         };
         let ping = heartbeat.ping;
         if let Some(peer) = self.peers.get_mut(&to) {
@@ -311,6 +313,7 @@ impl Replica {
             }
         };
         peer.votes = heartbeat.votes;
+        peer.quorum = Some(Duration::from_micros(heartbeat.quorum_us));
         let newly_lost = heartbeat.lost && !peer.lost;
         peer.lost = heartbeat.lost;
         // Relative to a heartbeat we never saw: neither believed nor echoed, so that the next lists all.

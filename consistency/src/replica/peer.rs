@@ -61,6 +61,8 @@ pub(super) struct Peer {
     /// When the newest heartbeat of ours was sent that it echoed: proof that both directions work.
     pub(super) answered_at: Option<Duration>,
     pub(super) round_trip: Option<Duration>,
+    /// Its round trip to its nearest majority of regions, as it says.
+    pub(super) quorum: Option<Duration>,
     /// The peer's start and incarnation its newest message came from; 0 before the first.
     pub(super) start: u64,
     pub(super) incarnation: u32,
@@ -119,6 +121,7 @@ impl Peer {
             heard_at: None,
             answered_at: None,
             round_trip: None,
+            quorum: None,
             start: 0,
             incarnation: 0,
             fence: 0,

@@ -1,9 +1,10 @@
 //! Whether and how fast a quorum answers, as this replica sees it, and what is refused when it does not.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::effect::Note;
-use crate::key::{NodeId, Row, ShardId};
+use crate::key::{NodeId, RegionId, Row, ShardId};
 use crate::limits::{ATTEMPT_MS_MIN, ATTEMPT_ROUND_TRIPS};
 use crate::quorum::majority;
 use crate::request::{Reason, Refusal};
@@ -54,29 +55,39 @@ impl Replica {
             .is_some_and(|held| held.voters.reached(votes))
     }
 
-    /// The round trip to the nearest quorum.
+    /// The round trip to the nearest quorum of a shard.
     pub(super) fn quorum_round_trip(&self, now: Duration, shard: ShardId) -> Duration {
-        let Some(held) = self.shards.get(&shard) else {
-            return Duration::ZERO;
+        let held = self.shards.get(&shard);
+        let regions = held.map(|held| held.voters.regions());
+        regions.map_or(Duration::ZERO, |regions| {
+            self.majority_round_trip(now, regions)
+        })
+    }
+
+    /// The round trip to the nearest majority of all regions.
+    pub(super) fn regions_round_trip(&self, now: Duration) -> Duration {
+        self.majority_round_trip(now, &self.topology.regions)
+    }
+
+    fn majority_round_trip(
+        &self,
+        now: Duration,
+        regions: &BTreeMap<RegionId, Vec<NodeId>>,
+    ) -> Duration {
+        let nearest = |nodes: &Vec<NodeId>| {
+            let peers = nodes.iter().filter_map(|node| self.peers.get(node));
+            let voting = peers.filter(|p| p.reachable(now) && p.votes);
+            voting.map(|p| p.round_trip()).min()
         };
-        let mut regions: Vec<Duration> = held
-            .voters
-            .regions()
+        let others = regions
             .iter()
-            .filter(|(region, _)| **region != self.me.region)
-            .filter_map(|(_, nodes)| {
-                let peers = nodes.iter().filter_map(|node| self.peers.get(node));
-                peers
-                    .filter(|p| p.reachable(now) && p.votes)
-                    .map(|p| p.round_trip())
-                    .min()
-            })
-            .collect();
-        regions.sort_unstable();
-        let others = majority(held.voters.regions().len()) - 1;
-        match others.checked_sub(1).and_then(|at| regions.get(at)) {
+            .filter(|(region, _)| **region != self.me.region);
+        let mut trips: Vec<Duration> = others.filter_map(|(_, nodes)| nearest(nodes)).collect();
+        trips.sort_unstable();
+        let others = majority(regions.len()) - 1;
+        match others.checked_sub(1).and_then(|at| trips.get(at)) {
             Some(round_trip) => *round_trip,
-            None => regions.last().copied().unwrap_or(Duration::ZERO),
+            None => trips.last().copied().unwrap_or(Duration::ZERO),
         }
     }
 

@@ -208,6 +208,7 @@ impl Bench {
             votes: true,
             lost,
             urgent: false,
+            quorum_us: 0,
         })
     }
 

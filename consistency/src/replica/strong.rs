@@ -7,7 +7,8 @@
 //!
 //! [`Replica::begin_attempt`] chooses how the base is reached: where it takes one round trip the group is delegated
 //! (`delegation.rs`), to each replica at most once and until a higher ballot stands in the way; else a quorum is
-//! prepared, which takes two.
+//! prepared, which takes two. Where another coordinator's ballots win the row, the group is handed to that one
+//! (`combining.rs`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,15 +21,17 @@ use crate::limits::{BACKOFF_MS_MAX, DEDUP_SESSIONS_MAX, GROUP_OPERATIONS_MAX, RO
 use crate::message::{Message, Vote};
 use crate::port::Damaged;
 use crate::quorum::Tally;
+use crate::register::errand::recalls_any;
 use crate::register::proposer::Eventual;
 use crate::register::strong_value::Place;
-use crate::register::{Action, Attempt, Operation, Outcome, Promise, StrongValue};
+use crate::register::{Action, Attempt, Errand, Operation, Outcome, Promise, StrongValue};
 use crate::request::{Applied, Command, Level, Path, Reason, Refusal};
 use crate::rules::Mutant;
 use crate::session::Context;
 use crate::topology::ValueType;
 use crate::version::Ballot;
 
+use super::combining::Handed;
 use super::jobs::{JobId, Stage};
 use super::reach::{REGION_GONE, UNREACHABLE};
 use super::strong_answer::condition_failed;
@@ -39,6 +42,8 @@ use super::{Replica, Timer};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Coordinator {
     queue: VecDeque<JobId>,
+    /// Groups of other coordinators, for the next ballot; of each node its newest.
+    pub(super) handed: Vec<Handed>,
     group: Option<Group>,
     attempts: u32,
 }
@@ -52,10 +57,14 @@ pub(super) struct Group {
     pub(super) operations: Vec<Operation>,
     /// Whether it was proposed: from then on its operations are fixed.
     pub(super) proposed: bool,
+    /// Groups of other coordinators that go out under the same ballot.
+    pub(super) handed: Vec<Handed>,
     /// To whom it was delegated; to nobody twice.
     pub(super) delegates: Vec<NodeId>,
+    /// Who was asked to combine it; nobody twice.
+    pub(super) combiners: Vec<NodeId>,
     /// Whether a higher ballot stood in its way: then it is prepared.
-    refused: bool,
+    pub(super) refused: bool,
     round: u64,
     pub(super) round_trips: u8,
     pub(super) phase: Phase,
@@ -65,6 +74,8 @@ pub(super) struct Group {
 pub(super) enum Phase {
     /// A far replica was handed the group under this ballot.
     Delegate(Ballot, NodeId),
+    /// Another coordinator was handed the group, to combine it into its next ballot.
+    Combine(NodeId),
     Prepare(Attempt),
     Accept(Proposal),
     Paused,
@@ -80,7 +91,25 @@ pub(super) struct Proposal {
     pub(super) path: Path,
 }
 
+impl Coordinator {
+    pub(super) fn group_mut(&mut self) -> Option<&mut Group> {
+        self.group.as_mut()
+    }
+
+    /// Whether the next group would have something to do.
+    pub(super) fn is_waited_for(&self) -> bool {
+        !(self.queue.is_empty() && self.handed.is_empty())
+    }
+}
+
 impl Group {
+    /// The same group of the same coordinator, if it goes out with this one.
+    pub(super) fn known(&mut self, handed: &Handed) -> Option<&mut Handed> {
+        let number = handed.errand.group;
+        let same = |it: &&mut Handed| it.from == handed.from && it.errand.group == number;
+        self.handed.iter_mut().find(same)
+    }
+
     /// Whether it may be delegated to this replica.
     pub(super) fn suits(&self, delegate: NodeId) -> bool {
         !self.refused && !self.delegates.contains(&delegate)
@@ -176,7 +205,7 @@ impl Replica {
     }
 
     /// Takes the next group from the queue, or closes the coordinator when there is none.
-    fn begin_group(&mut self, turn: &mut Turn<'_>, row: &Row) {
+    pub(super) fn begin_group(&mut self, turn: &mut Turn<'_>, row: &Row) {
         let number = self.clock.tick(turn.now).0;
         let Some(coordinator) = self.coordinators.get_mut(row) else {
             return;
@@ -187,7 +216,9 @@ impl Replica {
             jobs: Vec::new(),
             operations: Vec::new(),
             proposed: false,
+            handed: Vec::new(),
             delegates: Vec::new(),
+            combiners: Vec::new(),
             refused: false,
             round: 0,
             round_trips: 0,
@@ -202,9 +233,14 @@ impl Replica {
         let Some(coordinator) = self.coordinators.get_mut(row) else {
             return;
         };
-        let Some(group) = coordinator.group.as_mut().filter(|g| !g.proposed) else {
+        let Some(group) = coordinator.group.as_mut() else {
             return;
         };
+        // Each of those has a name of its own, so it may join a group that was proposed.
+        group.handed.append(&mut coordinator.handed);
+        if group.proposed {
+            return;
+        }
         while group.jobs.len() < GROUP_OPERATIONS_MAX {
             let Some(id) = coordinator.queue.pop_front() else {
                 break;
@@ -233,13 +269,15 @@ impl Replica {
         self.fill_group(row);
         let waits = |replica: &Replica| {
             let group = replica.coordinators.get(row).and_then(|c| c.group.as_ref());
-            group.is_some_and(|g| g.jobs.iter().any(|id| replica.jobs.contains_key(id)))
+            group.is_some_and(|g| {
+                !g.handed.is_empty() || g.jobs.iter().any(|id| replica.jobs.contains_key(id))
+            })
         };
         if !waits(self) {
             self.end_group(turn, row);
             return;
         }
-        if self.begin_delegation(turn, row) {
+        if self.begin_combining(turn, row) || self.begin_delegation(turn, row) {
             return;
         }
         let ballot = self.fresh_ballot(turn);
@@ -270,10 +308,10 @@ impl Replica {
         let Some(coordinator) = idle else {
             return;
         };
-        if coordinator.queue.is_empty() {
-            self.coordinators.remove(row);
-        } else {
+        if coordinator.is_waited_for() {
             self.begin_group(turn, row);
+        } else {
+            self.coordinators.remove(row);
         }
     }
 
@@ -386,24 +424,22 @@ impl Replica {
         }
         // Whoever gave up meanwhile was told that nothing was applied.
         self.prune_group(row);
-        if self
-            .group_mut(row)
-            .is_none_or(|group| group.jobs.is_empty())
-        {
+        let errands = self.errands(row);
+        if errands.is_empty() {
             self.end_group(turn, row);
             return;
         }
-        let number = self.group(row).map_or(0, |group| group.number);
-        let place = self.place(turn, row, ballot, number);
+        base.absorb_all(&errands, self.rules);
+        let place = self.place(turn, row, ballot);
         let after_prepare = self.rules.broken(Mutant::CasFalseAfterPrepare) && !base.settled;
         let second = self.second_proposal(row, &base, place);
         let Some(group) = self.group_mut(row) else {
             return;
         };
         group.proposed = true;
-        note_group(turn, &base.value, &group.operations);
+        note_group(turn, &base.value, &errands);
         let absorbed = base.absorbed;
-        let (value, mut outcomes) = base.propose(&group.operations, place);
+        let (value, mut outcomes) = base.propose(&errands, place);
         let jobs = group.jobs.clone();
         if let Some((_, job, outcome)) = &second {
             group.jobs.push(*job);
@@ -430,6 +466,7 @@ impl Replica {
         }
         let round = self.next_round_for(turn, row);
         let vote = self.vote(row, round);
+        self.answer_handed_early(turn, row);
         for value in [Some(value), second.map(|s| s.0)].into_iter().flatten() {
             self.ask_voters(turn, row.shard(), |_| Message::Accept {
                 vote: vote.clone(),
@@ -464,18 +501,27 @@ impl Replica {
         }))
     }
 
-    /// Where a group is applied: under this ballot, as the group of this number.
-    pub(super) fn place(
-        &mut self,
-        turn: &Turn<'_>,
-        row: &Row,
-        ballot: Ballot,
-        group: u64,
-    ) -> Place {
+    /// What goes out under the next ballot: the own group, unless nobody waits for it, then those of others.
+    pub(super) fn errands(&self, row: &Row) -> Vec<Errand> {
+        let Some(group) = self.group(row) else {
+            return Vec::new();
+        };
+        let own = Errand {
+            proposer: self.own_proposer(),
+            group: group.number,
+            operations: group.operations.clone(),
+            eventual: None,
+        };
+        let own = Some(own).filter(|own| !own.operations.is_empty());
+        let handed = group.handed.iter().map(|handed| handed.errand.clone());
+        own.into_iter().chain(handed).collect()
+    }
+
+    /// Where groups are applied: under this ballot.
+    pub(super) fn place(&mut self, turn: &Turn<'_>, row: &Row, ballot: Ballot) -> Place {
         let keyspace = self.topology.keyspace(row.shard().keyspace);
         Place {
             ballot,
-            group,
             hlc: self.clock.tick(turn.now),
             value_type: keyspace.map_or(ValueType::Register, |k| k.value_type),
             dedup_sessions: DEDUP_SESSIONS_MAX,
@@ -495,7 +541,13 @@ impl Replica {
         }
         let id = self.coordinators.get_mut(row)?.queue.pop_front()?;
         let operation = operation_of(&self.jobs.get(&id)?.request)?;
-        let (value, mut outcomes) = base.clone().propose(&[operation], place);
+        let errand = Errand {
+            proposer: place.ballot.origin,
+            group: place.ballot.n,
+            operations: vec![operation],
+            eventual: None,
+        };
+        let (value, mut outcomes) = base.clone().propose(&[errand], place);
         Some((value, id, outcomes.pop()?))
     }
 
@@ -532,7 +584,10 @@ impl Replica {
         self.proposals.remove(&group.round);
         if let Phase::Accept(proposal) = &group.phase {
             let results = self.results(turn, row, &group, proposal);
-            self.answer_with_entry(turn, row, proposal.ballot, &proposal.value, results);
+            if !group.jobs.is_empty() {
+                self.answer_with_entry(turn, row, proposal.ballot, &proposal.value, results);
+            }
+            self.answer_handed(turn, row, &group, proposal);
             if self.rules.broken(Mutant::ViewJoinedAtCommit) {
                 let vote = self.vote(row, 0);
                 let (ballot, value) = (proposal.ballot, proposal.value.clone());
@@ -551,6 +606,10 @@ impl Replica {
         turn.note(Note::Nacked);
         // Ballots are clock values: having seen it, the next one lies above.
         let _ = self.clock.observe(turn.now, Hlc(promised.n));
+        if self.yields(turn, row, promised) {
+            self.begin_attempt(turn, row);
+            return;
+        }
         let round_trip = self.quorum_round_trip(turn.now.monotonic, row.shard());
         let Some(coordinator) = self.coordinators.get_mut(row) else {
             return;
@@ -583,6 +642,7 @@ impl Replica {
     pub(super) fn on_attempt_timer(&mut self, turn: &mut Turn<'_>, row: &Row, round: u64) {
         if self.proposals.contains_key(&round) {
             self.miss_delegate(turn, row);
+            self.miss_combiner(row);
             if let Some(coordinator) = self.coordinators.get_mut(row) {
                 coordinator.attempts += 1;
             }
@@ -661,11 +721,11 @@ fn operation_of(request: &crate::request::Request) -> Option<Operation> {
 }
 
 /// Counts what is rare about a group that goes out on top of a value.
-fn note_group(turn: &mut Turn<'_>, base: &StrongValue, operations: &[Operation]) {
-    if base.recalls_any(operations) {
+fn note_group(turn: &mut Turn<'_>, base: &StrongValue, errands: &[Errand]) {
+    if recalls_any(base, errands) {
         turn.note(Note::RequestRecalled);
     }
-    if operations.len() > 1 {
+    if errands.iter().any(|errand| errand.operations.len() > 1) {
         turn.note(Note::OperationsShared);
     }
 }

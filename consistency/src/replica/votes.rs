@@ -46,10 +46,15 @@ impl Replica {
                 vote,
                 ballot,
                 promise,
-                errand,
+                errands,
             } => {
                 if self.may_vote(turn, from, &vote) {
-                    self.on_delegate(turn, from, (vote, ballot), promise, &errand);
+                    self.on_delegate(turn, from, (vote, ballot), promise, &errands);
+                }
+            }
+            Message::Combine { vote, errand } => {
+                if self.may_vote(turn, from, &vote) {
+                    self.on_combine(turn, from, vote, errand);
                 }
             }
             Message::Read { vote, have } => {
@@ -68,6 +73,7 @@ impl Replica {
         let (Message::Promised { vote, .. }
         | Message::Accepted { vote, .. }
         | Message::Delegated { vote, .. }
+        | Message::Combined { vote, .. }
         | Message::Nack { vote, .. }
         | Message::ReadAnswer { vote, .. }) = &message
         else {
@@ -100,6 +106,9 @@ impl Replica {
                 let row = &vote.row;
                 self.on_delegated(turn, from, row, ballot, executed);
             }
+            Message::Combined {
+                ballot, combined, ..
+            } => self.on_combined(turn, from, &vote.row, ballot, combined),
             Message::Accepted { ballot, .. } => match self.proposals.get(&vote.round).cloned() {
                 Some(row) => self.on_proposal_accepted(turn, from, &row, ballot),
                 None => self.on_help_accepted(turn, from, vote.round, ballot),
@@ -336,7 +345,7 @@ pub(super) fn promise_of(slot: Slot, record: Option<Record>) -> Promise {
 
 /// The eventual state of a row, unless a value known chosen contains it: whatever was only accepted may
 /// never be chosen, and what it contains would go unreported.
-fn unreported(record: Option<Record>, slot: &Slot) -> Option<Eventual> {
+pub(super) fn unreported(record: Option<Record>, slot: &Slot) -> Option<Eventual> {
     let contained = |record: &Record| {
         let value = slot.value.as_ref();
         record.chosen == slot.accepted && value.is_some_and(|v| !v.lacks(&record.state))

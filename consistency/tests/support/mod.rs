@@ -5,7 +5,7 @@
 //! name. [`Play`] runs one command line and says what came of it; the commands are
 //! listed there.
 
-mod cluster;
+pub(crate) mod cluster;
 mod disk;
 mod play;
 mod post;

@@ -3,10 +3,11 @@
 use hansa_consistency::key::NodeId;
 use hansa_consistency::quorum::Tally;
 use hansa_consistency::register::delegation::{Declined, execute};
-use hansa_consistency::register::{Errand, Executed, Operation, Promise};
+use hansa_consistency::register::{Errand, Executed, Promise};
 use hansa_consistency::rules::Mutant;
 use hansa_consistency::version::Ballot;
 
+use super::combining::Errands;
 use super::proposer::{Phase, Proposal};
 use super::world::{Body, World};
 
@@ -27,23 +28,16 @@ impl World {
         };
         let others: Vec<usize> = (0..self.nodes.len()).filter(|node| *node != at).collect();
         let chosen = self.random.below(others.len() as u64) as usize;
-        let known = &self.history.calls;
+        let Errands { errands, calls } = self.errands(at);
         let Some(group) = &mut self.nodes[at].coordinator.group else {
             return false;
-        };
-        let calls = group.calls.clone();
-        let operations: Vec<Operation> =
-            calls.iter().map(|c| known[*c].operation.clone()).collect();
-        let errand = Errand {
-            group: group.number,
-            operations,
         };
         group.proposed = true;
         group.phase = Phase::Delegate(ballot);
         let to_all = self.rules.broken(Mutant::DelegatedToTwo);
         let asked = |(number, _): &(usize, usize)| to_all || *number == chosen;
         for (_, to) in others.into_iter().enumerate().filter(asked) {
-            let body = Body::Delegate(ballot, promise.clone(), errand.clone(), calls.clone());
+            let body = Body::Delegate(ballot, promise.clone(), errands.clone(), calls.clone());
             self.ask(at, to, round, body);
         }
         true
@@ -68,15 +62,14 @@ impl World {
         at: usize,
         ballot: Ballot,
         (from, shipped): (usize, Promise),
-        (errand, calls): (&Errand, &[usize]),
+        (errands, calls): (&[Errand], &[usize]),
     ) -> Option<Body> {
-        let place = self.place(at, ballot, errand.group);
+        let place = self.place(at, ballot);
         let own = self.promise(at);
         let parent = own.accepted.max(shipped.accepted);
         let mut slot = self.nodes[at].slot.clone();
         let (asker, own) = ((NodeId(from as u16), shipped), (NodeId(at as u16), own));
-        let operations = &errand.operations;
-        match execute(&mut slot, asker, own, &self.voters, operations, place) {
+        match execute(&mut slot, asker, own, &self.voters, errands, place) {
             Err(Declined::Nack(nack)) => Some(Body::Nack(nack.promised)),
             Err(Declined::NoQuorum) => None,
             Ok(executed) => {

@@ -102,6 +102,18 @@ const MUTANTS: &[(Mutant, &str)] = &[
         "two regions make two values of one ballot",
     ),
     (
+        Mutant::StaleGroupApplied,
+        "a call takes effect twice, or after its proposer's next one",
+    ),
+    (
+        Mutant::CombinedWithoutView,
+        "a write does not rest on what its proposer has shown",
+    ),
+    (
+        Mutant::CombinedBeforeChosen,
+        "a value is answered that is not chosen",
+    ),
+    (
         Mutant::StrongValueWithoutDeps,
         "a reply lacks the causes of what it shows",
     ),

@@ -7,15 +7,14 @@ use std::sync::Arc;
 use hansa_consistency::key::NodeId;
 use hansa_consistency::quorum::Tally;
 use hansa_consistency::register::strong_value::Place;
-use hansa_consistency::register::{
-    Action, Attempt, Base, Operation, Outcome, Promise, StrongValue,
-};
+use hansa_consistency::register::{Action, Attempt, Base, Errand, Outcome, Promise, StrongValue};
 use hansa_consistency::rules::Mutant;
 use hansa_consistency::session::Context;
 use hansa_consistency::topology::ValueType;
 use hansa_consistency::version::Ballot;
 
 use super::calls::Version;
+use super::combining::{Errands, Handed};
 use super::reading::StrongRead;
 use super::trace::short;
 use super::world::{Body, Envelope, World, describe_value};
@@ -30,6 +29,8 @@ const PATIENCE: u64 = 20;
 #[derive(Debug, Default)]
 pub(super) struct Coordinator {
     queue: VecDeque<usize>,
+    /// Groups of other proposers, for the next ballot; of each its newest.
+    pub(super) handed: Vec<Handed>,
     pub(super) group: Option<Group>,
     pub(super) reads: BTreeMap<u64, StrongRead>,
     /// Calls nobody waits for any more at this node.
@@ -41,6 +42,8 @@ pub(super) struct Group {
     /// The same for every attempt.
     pub(super) number: u64,
     pub(super) calls: Vec<usize>,
+    /// Groups of other proposers under the same ballot.
+    pub(super) handed: Vec<Handed>,
     /// Whether it was proposed: from then on its calls are fixed.
     pub(super) proposed: bool,
     pub(super) round: u64,
@@ -52,6 +55,8 @@ pub(super) struct Group {
 pub(super) enum Phase {
     /// Another region was handed the group under this ballot.
     Delegate(Ballot),
+    /// Another proposer was handed the group.
+    Combine(usize),
     Prepare(Attempt),
     Accept(Proposal),
     Paused {
@@ -63,6 +68,7 @@ pub(super) enum Phase {
 pub(super) struct Proposal {
     pub(super) ballot: Ballot,
     pub(super) value: Arc<StrongValue>,
+    /// The proposer's own calls; those of the groups handed to it come behind.
     pub(super) calls: Vec<usize>,
     pub(super) outcomes: Vec<Outcome>,
     pub(super) votes: Tally,
@@ -93,11 +99,12 @@ impl World {
         }
     }
 
-    fn begin_group(&mut self, at: usize) {
+    pub(super) fn begin_group(&mut self, at: usize) {
         let number = self.tick(at).0;
         self.nodes[at].coordinator.group = Some(Group {
             number,
             calls: Vec::new(),
+            handed: Vec::new(),
             proposed: false,
             round: 0,
             since: self.now,
@@ -109,6 +116,7 @@ impl World {
     fn fill_group(&mut self, at: usize) {
         let Coordinator {
             queue,
+            handed,
             group: Some(group),
             dropped,
             ..
@@ -116,6 +124,7 @@ impl World {
         else {
             return;
         };
+        group.handed.append(handed);
         if group.proposed {
             return;
         }
@@ -143,13 +152,13 @@ impl World {
         else {
             return;
         };
-        if group.calls.iter().all(|call| dropped.contains(call)) {
+        if group.handed.is_empty() && group.calls.iter().all(|call| dropped.contains(call)) {
             self.end_group(at);
             return;
         }
         (group.round, group.since) = (round, now);
         group.phase = Phase::Prepare(Attempt::new(ballot));
-        if !self.delegated(at, round, ballot) {
+        if !self.combines(at, round) && !self.delegated(at, round, ballot) {
             self.ask_all(at, round, &Body::Prepare(ballot));
         }
     }
@@ -171,7 +180,7 @@ impl World {
     fn end_group(&mut self, at: usize) {
         let coordinator = &mut self.nodes[at].coordinator;
         coordinator.group = None;
-        if !coordinator.queue.is_empty() {
+        if !(coordinator.queue.is_empty() && coordinator.handed.is_empty()) {
             self.begin_group(at);
         }
     }
@@ -195,6 +204,9 @@ impl World {
             }
             Body::Delegated(ballot, executed) if proposing => {
                 self.on_delegated(at, from, ballot, executed);
+            }
+            Body::Combined(ballot, combined) if proposing => {
+                self.on_combined(at, from, ballot, combined);
             }
             Body::Accepted(ballot) if proposing => self.on_accepted(at, from, ballot),
             Body::Accepted(ballot) => self.on_help_accepted(at, from, answer.round, ballot),
@@ -224,10 +236,9 @@ impl World {
         self.propose(at, ballot, base);
     }
 
-    pub(super) fn place(&mut self, at: usize, ballot: Ballot, group: u64) -> Place {
+    pub(super) fn place(&mut self, at: usize, ballot: Ballot) -> Place {
         Place {
             ballot,
-            group,
             hlc: self.tick(at),
             value_type: self.shape.value_type,
             dedup_sessions: self.shape.dedup_sessions,
@@ -236,15 +247,18 @@ impl World {
     }
 
     /// A quorum has promised: applies the group to what it reported and asks for acceptance.
-    fn propose(&mut self, at: usize, ballot: Ballot, base: Base) {
+    fn propose(&mut self, at: usize, ballot: Ballot, mut base: Base) {
         let Some(group) = &mut self.nodes[at].coordinator.group else {
             return;
         };
         group.proposed = true;
-        let (number, calls) = (group.number, group.calls.clone());
+        let calls = group.calls.clone();
+        let all = self.errands(at);
+        base.absorb_all(&all.errands, self.rules);
         let answers_early = self.rules.broken(Mutant::CasFalseAfterPrepare) && !base.settled;
         let second = self.second_proposal(at, ballot, &base);
-        let mut proposal = self.apply(at, ballot, base, calls, number);
+        let mut proposal = self.apply(at, ballot, base, all);
+        proposal.calls = calls;
         let value = proposal.value.clone();
         if let Some(second) = &second {
             proposal.calls.extend(&second.calls);
@@ -261,26 +275,18 @@ impl World {
             self.on_chosen(at);
             return;
         }
+        self.answer_handed_early(at);
         for value in std::iter::once(value).chain(second.map(|s| s.value)) {
             self.ask_all(at, round, &Body::Accept(ballot, value));
         }
     }
 
     /// Applies calls to a base, and enters the proposal in the ledger.
-    fn apply(
-        &mut self,
-        at: usize,
-        ballot: Ballot,
-        base: Base,
-        calls: Vec<usize>,
-        group: u64,
-    ) -> Proposal {
-        let place = self.place(at, ballot, group);
+    fn apply(&mut self, at: usize, ballot: Ballot, base: Base, all: Errands) -> Proposal {
+        let Errands { errands, calls } = all;
+        let place = self.place(at, ballot);
         let parent = base.accepted;
-        let known = &self.history.calls;
-        let operations: Vec<Operation> =
-            calls.iter().map(|c| known[*c].operation.clone()).collect();
-        let (value, outcomes) = base.propose(&operations, place);
+        let (value, outcomes) = base.propose(&errands, place);
         self.trace.note(self.now, (b'P', at, ballot, &calls), || {
             let (ballot, parent) = (short(ballot), short(parent));
             let value = describe_value(Some(&value));
@@ -322,7 +328,17 @@ impl World {
             return None;
         }
         let call = self.nodes[at].coordinator.queue.pop_front()?;
-        Some(self.apply(at, ballot, base.clone(), vec![call], 0))
+        let errand = Errand {
+            proposer: self.nodes[at].origin,
+            group: ballot.n,
+            operations: vec![self.history.calls[call].operation.clone()],
+            eventual: None,
+        };
+        let all = Errands {
+            errands: vec![errand],
+            calls: vec![call],
+        };
+        Some(self.apply(at, ballot, base.clone(), all))
     }
 
     fn on_accepted(&mut self, at: usize, from: usize, ballot: Ballot) {
@@ -342,8 +358,13 @@ impl World {
         let Some(group) = self.nodes[at].coordinator.group.take() else {
             return;
         };
-        if let Phase::Accept(proposal) = group.phase {
-            let context = self.log_chosen(at, proposal.ballot, &proposal.value);
+        if let Phase::Accept(proposal) = &group.phase {
+            self.answer_handed(at, &group, proposal);
+            let context = match proposal.calls.is_empty() {
+                // Whose group it is logs it.
+                true => Context::new(),
+                false => self.log_chosen(at, proposal.ballot, &proposal.value),
+            };
             for (call, outcome) in proposal.calls.iter().zip(&proposal.outcomes) {
                 if *outcome == Outcome::Read {
                     self.counts.absorbed += 1;
@@ -383,7 +404,7 @@ impl World {
         let group = self.nodes[at].coordinator.group.as_ref();
         let due = group.is_some_and(|group| match group.phase {
             Phase::Paused { until } => self.now >= until,
-            Phase::Delegate(_) | Phase::Prepare(_) | Phase::Accept(_) => {
+            Phase::Delegate(_) | Phase::Combine(_) | Phase::Prepare(_) | Phase::Accept(_) => {
                 self.now > group.since + patience
             }
         });

@@ -3,7 +3,7 @@ use hansa_consistency::clock::Hlc;
 use hansa_consistency::key::NodeId;
 use hansa_consistency::record::RequestId;
 use hansa_consistency::register::strong_value::Place;
-use hansa_consistency::register::{Action as Does, Operation, Outcome, StrongValue};
+use hansa_consistency::register::{Action as Does, Errand, Operation, Outcome, StrongValue};
 use hansa_consistency::session::Context;
 use hansa_consistency::topology::ValueType;
 use hansa_consistency::version::{Ballot, Dot, Origin};
@@ -27,6 +27,7 @@ fn random_schedules_are_clean_and_take_every_path() {
     assert!(report.completed > 5 * report.schedules, "{report}");
     for taken in [
         report.delegated,
+        report.combined,
         report.reads_one_round_trip,
         report.reads_helped,
         report.reads_absorbed,
@@ -134,13 +135,18 @@ fn an_evicted_session_s_earlier_request_stays_unknown() {
                     incarnation: 1,
                 },
             },
-            group: n,
             hlc: Hlc(n),
             value_type: ValueType::Counter,
             dedup_sessions: 1,
             rules: Rules::default(),
         };
-        value.apply_group(&[operation], place).pop()
+        let errand = Errand {
+            proposer: place.ballot.origin,
+            group: n,
+            operations: vec![operation],
+            eventual: None,
+        };
+        value.apply_group(&errand, 0, place).pop()
     };
     apply(1, operation(1, 1, 9));
     apply(2, operation(1, 2, 3));

@@ -32,9 +32,13 @@ impl World {
                 Body::Prepare(ballot) => self.on_prepare(at, ballot),
                 Body::Accept(ballot, value) => self.on_accept(at, ballot, &value),
                 Body::Read(have) => self.on_read(at, have),
-                Body::Delegate(ballot, promise, errand, calls) => {
+                Body::Combine(..) => {
+                    self.on_combine(question);
+                    return;
+                }
+                Body::Delegate(ballot, promise, errands, calls) => {
                     let asker = (question.from, promise);
-                    match self.on_delegate(at, ballot, asker, (&errand, &calls)) {
+                    match self.on_delegate(at, ballot, asker, (&errands, &calls)) {
                         Some(body) => body,
                         None => return,
                     }
@@ -119,7 +123,7 @@ impl World {
     }
 
     /// What a node reports of its eventual state: all of it, unless a value known chosen contains it.
-    fn eventual_unproven(&self, at: usize) -> Option<Eventual> {
+    pub(super) fn eventual_unproven(&self, at: usize) -> Option<Eventual> {
         let node = &self.nodes[at];
         let chosen = node.record.as_ref().map(|record| record.chosen);
         let proven = chosen == Some(node.slot.accepted);

@@ -8,7 +8,9 @@ use hansa_consistency::key::{KeyspaceId, NodeId, RegionId, Row};
 use hansa_consistency::limits::DEDUP_SESSIONS_MAX;
 use hansa_consistency::quorum::Voters;
 use hansa_consistency::record::{Entry, Record};
-use hansa_consistency::register::{Errand, Executed, Promise, ReadAnswer, Slot, StrongValue};
+use hansa_consistency::register::{
+    Combined, Errand, Executed, Promise, ReadAnswer, Slot, StrongValue,
+};
 use hansa_consistency::rules::Rules;
 use hansa_consistency::topology::ValueType;
 use hansa_consistency::value::State;
@@ -72,9 +74,13 @@ pub(super) enum Body {
     Accept(Ballot, Arc<StrongValue>),
     Accepted(Ballot),
     /// Execute these, my region promised.
-    Delegate(Ballot, Promise, Errand, Calls),
+    Delegate(Ballot, Promise, Vec<Errand>, Calls),
     /// Executed, and accepted here.
     Delegated(Ballot, Executed),
+    /// Propose this with your own.
+    Combine(Errand, Calls),
+    /// Proposed under this ballot, and chosen.
+    Combined(Ballot, Combined),
     /// Refused: this higher ballot was promised.
     Nack(Ballot),
     /// A strong read; the asker holds the value of this ballot already.
@@ -128,6 +134,7 @@ pub(super) struct Counts {
     pub(super) unknown: u64,
     pub(super) readmitted: u64,
     pub(super) delegated: u64,
+    pub(super) combined: u64,
 }
 
 /// A schedule under way.
@@ -247,7 +254,11 @@ impl World {
         self.trace
             .note(self.now, (fact, ballot), || envelope.describe());
         match envelope.body {
-            Body::Prepare(_) | Body::Accept(..) | Body::Delegate(..) | Body::Read(_) => {
+            Body::Prepare(_)
+            | Body::Accept(..)
+            | Body::Delegate(..)
+            | Body::Combine(..)
+            | Body::Read(_) => {
                 self.on_question(envelope);
             }
             _ => self.on_answer(envelope),
@@ -284,10 +295,11 @@ impl Body {
             | Body::Accepted(ballot)
             | Body::Delegate(ballot, ..)
             | Body::Delegated(ballot, _)
+            | Body::Combined(ballot, _)
             | Body::Nack(ballot)
             | Body::Read(ballot) => *ballot,
             Body::Answer(answer) => answer.accepted,
-            Body::Stale(_) => Ballot::ZERO,
+            Body::Stale(_) | Body::Combine(..) => Ballot::ZERO,
         }
     }
 
@@ -315,6 +327,12 @@ impl Body {
                 "executed {} {}",
                 short(*ballot),
                 describe_value(Some(&executed.value))
+            ),
+            Body::Combine(errand, calls) => format!("combine {}, calls {calls:?}", errand.group),
+            Body::Combined(ballot, combined) => format!(
+                "combined {} {}",
+                short(*ballot),
+                describe_value(Some(&combined.executed.value))
             ),
             Body::Nack(promised) => format!("refused, promised {}", short(*promised)),
             Body::Read(_) => "read".to_owned(),

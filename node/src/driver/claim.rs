@@ -36,11 +36,16 @@ pub(super) fn claim(message: &Message) -> Claim {
         | Message::ExchangeReply { .. }
         | Message::Entries { .. }
         | Message::StaleEpoch { .. }
+        // The ballot is chosen by votes that were counted when they were durable.
+        | Message::Combined { .. }
         // Whoever heard it knows that this node's store is not empty.
         | Message::StartAsk
         | Message::StartAnswer { .. } => Claim::Stored,
         Message::Forwarded { result, .. } => outcome(result),
+        // The group's number must not be given a second time after a crash.
+        Message::Combine { errand, .. } if errand.eventual.is_none() => Claim::Clock,
         Message::Heartbeat(_)
+        | Message::Combine { .. }
         | Message::Promised { .. }
         | Message::Accepted { .. }
         | Message::Delegate { .. }

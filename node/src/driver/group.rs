@@ -108,6 +108,7 @@ pub(super) fn carries_writes(message: &Message) -> bool {
             | Message::Entries { .. }
             | Message::Accept { .. }
             | Message::Delegate { .. }
+            | Message::Combine { .. }
             | Message::Forward { .. }
     )
 }

@@ -327,6 +327,7 @@ fn path_to_wire(path: Path) -> v1::Path {
         Path::Proven => v1::Path::Proven,
         Path::Helped => v1::Path::Helped,
         Path::Delegated => v1::Path::Delegated,
+        Path::Combined => v1::Path::Combined,
         Path::Prepared => v1::Path::Prepared,
     }
 }

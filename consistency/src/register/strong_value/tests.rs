@@ -18,7 +18,6 @@ fn place(n: u64, value_type: ValueType) -> Place {
             n,
             origin: origin((n % 3) as u16),
         },
-        group: n,
         hlc: Hlc(n),
         value_type,
         dedup_sessions: 2,
@@ -42,9 +41,22 @@ fn id(session: u64, seq: u32, issued: u64) -> Option<RequestId> {
     })
 }
 
+fn apply(value: &mut StrongValue, group: &[Operation], place: Place) -> Vec<Outcome> {
+    value.apply_group(&errand(group, place.ballot), 0, place)
+}
+
+fn errand(group: &[Operation], ballot: Ballot) -> Errand {
+    Errand {
+        proposer: ballot.origin,
+        group: ballot.n,
+        operations: group.to_vec(),
+        eventual: None,
+    }
+}
+
 fn increment(value: &mut StrongValue, n: u64, request: Option<RequestId>) -> Outcome {
     let group = [operation(Action::Increment(1), request)];
-    let mut outcomes = value.apply_group(&group, place(n, ValueType::Counter));
+    let mut outcomes = apply(value, &group, place(n, ValueType::Counter));
     outcomes.pop().unwrap()
 }
 
@@ -92,7 +104,7 @@ fn a_group_proposed_again_takes_effect_once() {
     let mut value = StrongValue::default();
     let group = [put("one"), put("two")];
     let place = place(5, ValueType::Register);
-    let first = value.apply_group(&group, place);
+    let first = apply(&mut value, &group, place);
     let chosen = value.clone();
     let again = Place {
         ballot: Ballot {
@@ -101,8 +113,44 @@ fn a_group_proposed_again_takes_effect_once() {
         },
         ..place
     };
-    assert_eq!(value.apply_group(&group, again), first);
+    let errand = errand(&group, place.ballot);
+    assert_eq!(value.apply_group(&errand, 0, again), first);
     assert_eq!(value, chosen);
+}
+
+#[test]
+fn a_group_that_comes_after_its_proposers_next_one_is_not_applied() {
+    let mut value = StrongValue::default();
+    let at = |n| Place {
+        ballot: Ballot {
+            n,
+            origin: origin(0),
+        },
+        ..place(n, ValueType::Register)
+    };
+    let late = errand(&[put("late"), put("later")], at(5).ballot);
+    apply(&mut value, &[put("next")], at(6));
+    let before = value.clone();
+    // Another node brings it along, under a higher ballot.
+    let outcomes = value.apply_group(&late, 0, place(7, ValueType::Register));
+    assert_eq!(outcomes, [Outcome::Unknown, Outcome::Unknown]);
+    assert_eq!(value, before);
+}
+
+#[test]
+fn groups_under_one_ballot_have_their_own_tie_breakers() {
+    let mut value = StrongValue::default();
+    let place = place(4, ValueType::Set);
+    let add = [operation(Action::AddElement, None)];
+    let other = Errand {
+        proposer: origin(9),
+        ..errand(&add, place.ballot)
+    };
+    value.apply_group(&errand(&add, place.ballot), 0, place);
+    let once = value.clone();
+    value.apply_group(&other, 1, place);
+    assert_ne!(value.state, once.state);
+    assert_eq!(value.strong_version, 2);
 }
 
 #[test]
@@ -116,7 +164,7 @@ fn operations_of_a_group_have_their_own_versions_and_outcomes() {
         )
     };
     let group = [put("one"), swap("one", "two"), swap("one", "three")];
-    let outcomes = value.apply_group(&group, place(1, ValueType::Register));
+    let outcomes = apply(&mut value, &group, place(1, ValueType::Register));
     assert_eq!(value.strong_version, 2);
     let Outcome::Done { etag: second, .. } = &outcomes[1] else {
         panic!("{outcomes:?}");
@@ -140,10 +188,10 @@ fn operations_of_a_group_have_their_own_versions_and_outcomes() {
 #[test]
 fn reading_changes_nothing() {
     let mut value = StrongValue::default();
-    value.apply_group(&[put("one")], place(1, ValueType::Register));
+    apply(&mut value, &[put("one")], place(1, ValueType::Register));
     let before = value.clone();
     let read = [operation(Action::Read, None)];
-    value.apply_group(&read, place(2, ValueType::Register));
+    apply(&mut value, &read, place(2, ValueType::Register));
     assert_eq!(value, before);
 }
 
@@ -154,7 +202,7 @@ fn a_deleted_counter_keeps_increments_it_had_not_seen() {
     let seen = Counter::of(Actor::Origin(origin(0)), (5, 0));
     value.absorb(&State::Counter(seen), &Context::new(), Rules::default());
     let delete = [operation(Action::Delete, None)];
-    value.apply_group(&delete, place(2, ValueType::Counter));
+    apply(&mut value, &delete, place(2, ValueType::Counter));
     assert_eq!(total(&value), 0);
     let late = Counter::of(Actor::Origin(origin(0)), (8, 0));
     value.absorb(&State::Counter(late), &Context::new(), Rules::default());
@@ -173,8 +221,8 @@ fn a_strong_remove_takes_away_what_it_saw_and_no_more() {
     let add_strongly = [operation(Action::AddElement, None)];
     let remove = [operation(Action::RemoveElement, None)];
     value.absorb(&add(1), &Context::new(), Rules::default());
-    value.apply_group(&add_strongly, place(1, ValueType::Set));
-    value.apply_group(&remove, place(2, ValueType::Set));
+    apply(&mut value, &add_strongly, place(1, ValueType::Set));
+    apply(&mut value, &remove, place(2, ValueType::Set));
     let present = |value: &StrongValue| value.state.as_ref().is_some_and(State::present);
     assert!(!present(&value));
     value.absorb(&add(1), &Context::new(), Rules::default());
@@ -194,7 +242,7 @@ fn an_increment_that_would_overflow_is_not_applied() {
         operation(Action::Increment(1), None),
         operation(Action::Increment(-1), None),
     ];
-    let outcomes = value.apply_group(&group, place(1, ValueType::Counter));
+    let outcomes = apply(&mut value, &group, place(1, ValueType::Counter));
     assert_eq!(outcomes[1], Outcome::Overflow);
     assert_eq!(total(&value), i64::MAX - 1);
 }
@@ -211,7 +259,7 @@ fn encoded_with_all_sessions(value_type: ValueType, action: &Action) -> usize {
             dedup_sessions: DEDUP_SESSIONS_MAX,
             ..place(moment + n, value_type)
         };
-        value.apply_group(&[operation(action.clone(), request)], place);
+        apply(&mut value, &[operation(action.clone(), request)], place);
     }
     assert_eq!(value.dedup.len(), DEDUP_SESSIONS_MAX);
     value.to_record().len()

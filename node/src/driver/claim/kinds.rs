@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hansa_consistency::key::{KeyspaceId, NodeId, Row, ShardId};
 use hansa_consistency::message::{Append, Heartbeat, Message, Run, Vote};
-use hansa_consistency::register::{Errand, Executed, Promise, ReadAnswer};
+use hansa_consistency::register::{Combined, Errand, Executed, Promise, ReadAnswer};
 use hansa_consistency::request::{Command, Level, Reason, Refusal, Request};
 use hansa_consistency::session::Context;
 use hansa_consistency::version::{Ballot, Origin, ShardEpoch};
@@ -44,6 +44,7 @@ fn heartbeat() -> Message {
         votes: true,
         lost: false,
         urgent: false,
+        quorum_us: 0,
     })
 }
 
@@ -75,6 +76,15 @@ fn forward() -> Message {
         id: 1,
         start: 1,
         request,
+    }
+}
+
+fn executed() -> Executed {
+    Executed {
+        value: Arc::default(),
+        outcomes: Vec::new(),
+        absorbed: false,
+        recalled: false,
     }
 }
 
@@ -133,22 +143,33 @@ fn next(message: &Message) -> Option<Message> {
                 value: None,
                 eventual: None,
             },
-            errand: Errand {
-                group: 1,
-                operations: Vec::new(),
-            },
+            errands: Vec::new(),
         },
         Message::Delegate { .. } => Message::Delegated {
             vote,
             ballot,
-            executed: Executed {
-                value: Arc::default(),
-                outcomes: Vec::new(),
-                absorbed: false,
-                recalled: false,
+            executed: executed(),
+        },
+        Message::Delegated { .. } => Message::Combine {
+            vote,
+            errand: Errand {
+                proposer: ballot.origin,
+                group: 1,
+                operations: Vec::new(),
+                eventual: None,
             },
         },
-        Message::Delegated { .. } => Message::Nack {
+        Message::Combine { .. } => Message::Combined {
+            vote,
+            ballot,
+            combined: Combined {
+                executed: executed(),
+                voters: Vec::new(),
+                round_trips: 1,
+                busy: false,
+            },
+        },
+        Message::Combined { .. } => Message::Nack {
             vote,
             ballot,
             promised: ballot,

@@ -9,6 +9,7 @@ use hansa_consistency::key::{ClusterId, KeyspaceId, NodeId, Row, ShardId};
 use hansa_consistency::message::{
     Append, Echo, Envelope, Heartbeat, Message, Place, Prefix, Run, Statement, Vote,
 };
+use hansa_consistency::register::errand::Errands;
 use hansa_consistency::register::proposer::Eventual;
 use hansa_consistency::register::{Errand, Promise, ReadAnswer, StrongValue};
 use hansa_consistency::version::{Ballot, Origin, ShardEpoch};
@@ -179,21 +180,6 @@ fn vote_body_to(message: Message) -> Option<Body> {
             vote: Some(vote_to(vote)),
             ballot: ballot_to(ballot),
         }),
-        Message::Delegate {
-            vote,
-            ballot,
-            promise,
-            errand,
-        } => Body::Delegate(delegate_to(vote, ballot, promise, &errand)),
-        Message::Delegated {
-            vote,
-            ballot,
-            executed,
-        } => Body::Delegated(v1::PeerDelegated {
-            vote: Some(vote_to(vote)),
-            ballot: ballot_to(ballot),
-            executed: executed.to_record(),
-        }),
         Message::Nack {
             vote,
             ballot,
@@ -211,6 +197,40 @@ fn vote_body_to(message: Message) -> Option<Body> {
         Message::StaleEpoch { vote, epoch } => Body::StaleEpoch(v1::PeerStaleEpoch {
             vote: Some(vote_to(vote)),
             epoch: Some(epoch_to(epoch)),
+        }),
+        other => return errand_body_to(other),
+    })
+}
+
+fn errand_body_to(message: Message) -> Option<Body> {
+    Some(match message {
+        Message::Delegate {
+            vote,
+            ballot,
+            promise,
+            errands,
+        } => Body::Delegate(delegate_to(vote, ballot, promise, errands)),
+        Message::Delegated {
+            vote,
+            ballot,
+            executed,
+        } => Body::Delegated(v1::PeerDelegated {
+            vote: Some(vote_to(vote)),
+            ballot: ballot_to(ballot),
+            executed: executed.to_record(),
+        }),
+        Message::Combine { vote, errand } => Body::Combine(v1::PeerCombine {
+            vote: Some(vote_to(vote)),
+            errand: errand.to_record(),
+        }),
+        Message::Combined {
+            vote,
+            ballot,
+            combined,
+        } => Body::Combined(v1::PeerCombined {
+            vote: Some(vote_to(vote)),
+            ballot: ballot_to(ballot),
+            combined: combined.to_record(),
         }),
         _ => return None,
     })
@@ -318,12 +338,21 @@ fn vote_body_from(body: Body) -> Read<Message> {
             vote: vote_from(body.vote)?,
             ballot: ballot_from(body.ballot)?,
             promise: promise_from(body.accepted, body.value.as_ref(), body.eventual)?,
-            errand: stored(&body.errand, "errand")?,
+            errands: stored::<Errands>(&body.errand, "errand")?.0,
         },
         Body::Delegated(body) => Message::Delegated {
             vote: vote_from(body.vote)?,
             ballot: ballot_from(body.ballot)?,
             executed: stored(&body.executed, "executed")?,
+        },
+        Body::Combine(body) => Message::Combine {
+            vote: vote_from(body.vote)?,
+            errand: stored(&body.errand, "errand")?,
+        },
+        Body::Combined(body) => Message::Combined {
+            vote: vote_from(body.vote)?,
+            ballot: ballot_from(body.ballot)?,
+            combined: stored(&body.combined, "combined")?,
         },
         Body::Nack(body) => Message::Nack {
             vote: vote_from(body.vote)?,
@@ -368,6 +397,7 @@ fn heartbeat_to(heartbeat: Heartbeat) -> v1::PeerHeartbeat {
         votes: heartbeat.votes,
         lost: heartbeat.lost,
         urgent: heartbeat.urgent,
+        quorum_us: heartbeat.quorum_us,
     }
 }
 
@@ -392,6 +422,7 @@ fn heartbeat_from(body: v1::PeerHeartbeat) -> Read<Heartbeat> {
         votes: body.votes,
         lost: body.lost,
         urgent: body.urgent,
+        quorum_us: body.quorum_us,
     })
 }
 
@@ -405,14 +436,19 @@ fn promised_to(vote: Vote, ballot: Ballot, promise: Promise) -> v1::PeerPromised
     }
 }
 
-fn delegate_to(vote: Vote, ballot: Ballot, promise: Promise, errand: &Errand) -> v1::PeerDelegate {
+fn delegate_to(
+    vote: Vote,
+    ballot: Ballot,
+    promise: Promise,
+    errands: Vec<Errand>,
+) -> v1::PeerDelegate {
     v1::PeerDelegate {
         vote: Some(vote_to(vote)),
         ballot: ballot_to(ballot),
         accepted: ballot_to(promise.accepted),
         value: promise.value.map(|value| value.to_record()),
         eventual: promise.eventual.map(eventual_to),
-        errand: errand.to_record(),
+        errand: Errands(errands).to_record(),
     }
 }
 

@@ -9,7 +9,8 @@ use hansa_consistency::message::{
 };
 use hansa_consistency::register::proposer::Eventual;
 use hansa_consistency::register::{
-    Action, Errand, Executed, Expect, Operation, Outcome, Promise, ReadAnswer, StrongValue,
+    Action, Combined, Errand, Executed, Expect, Operation, Outcome, Promise, ReadAnswer,
+    StrongValue,
 };
 use hansa_consistency::request::{Answer, Applied, Reason, Refusal, Reply, Scan, ScannedRow};
 use hansa_consistency::value::State;
@@ -218,10 +219,12 @@ fn number(message: &Message) -> usize {
         Message::ClockRefused { .. } => 20,
         Message::Delegate { .. } => 21,
         Message::Delegated { .. } => 22,
+        Message::Combine { .. } => 23,
+        Message::Combined { .. } => 24,
     }
 }
 
-const KINDS: usize = 23;
+const KINDS: usize = 25;
 
 fn log_messages() -> Vec<Message> {
     let (shard, origin) = (shard(), origin());
@@ -277,8 +280,10 @@ fn errand() -> Errand {
         deps: Context::new(),
     };
     Errand {
+        proposer: origin(),
         group: 12,
         operations: vec![put],
+        eventual: None,
     }
 }
 
@@ -330,7 +335,29 @@ fn votes() -> Vec<Message> {
                 value: value.clone(),
                 eventual: eventual.clone(),
             },
-            errand: errand(),
+            errands: vec![errand(), errand()],
+        });
+        messages.push(Message::Combine {
+            vote: vote(),
+            errand: Errand {
+                eventual: eventual.clone(),
+                ..errand()
+            },
+        });
+        messages.push(Message::Combined {
+            vote: vote(),
+            ballot: ballot(3),
+            combined: Combined {
+                executed: Executed {
+                    value: strong_value(),
+                    outcomes: vec![Outcome::Read, Outcome::Unknown],
+                    absorbed: value.is_some(),
+                    recalled: false,
+                },
+                voters: vec![NodeId(0), NodeId(2)],
+                round_trips: 2,
+                busy: value.is_some(),
+            },
         });
         messages.push(Message::Delegated {
             vote: vote(),
@@ -368,6 +395,7 @@ fn messages() -> Vec<Message> {
         votes: true,
         lost: true,
         urgent: true,
+        quorum_us: 90_000,
     };
     let quiet = Heartbeat {
         echo: None,

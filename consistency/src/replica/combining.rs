@@ -1,0 +1,298 @@
+//! Contended rows: coordinators that get into each other's way let one of them propose for all.
+//!
+//! A coordinator whose proposal is refused by the ballot of another one hands its group to that *owner* of the row
+//! instead of fighting for it; the owner combines what it was handed with its own group under its next ballot, and tells
+//! what was chosen. The asker logs the value in its own region and answers, as if it had proposed itself. So a row that
+//! all regions write to has one proposer, every ballot serves all who wait, and nobody starves.
+//!
+//! Only who proposes is decided here, so a wrong guess costs time and nothing else: the group keeps its name, and
+//! whoever proposes it, it takes effect once ([`crate::register::errand`]). An owner that does not answer in time is
+//! given up and the group prepared here.
+//!
+//! Who yields: the one whose proposal was refused, unless it is much nearer to its quorum than the owner. Who has been
+//! handed groups yields to nobody: a group travels once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::effect::Note;
+use crate::key::{NodeId, Row};
+use crate::limits::{DELEGATE_BYTES_MAX, GROUP_OPERATIONS_MAX, OWNER_KEPT_MS, OWNERS_MAX};
+use crate::message::{Message, Vote};
+use crate::quorum::Tally;
+use crate::register::{Combined, Errand, Executed};
+use crate::request::Path;
+use crate::rules::Mutant;
+use crate::version::Ballot;
+
+use super::Replica;
+use super::delegation::bytes_of;
+use super::strong::{Group, Phase, Proposal};
+use super::turn::Turn;
+use super::votes::unreported;
+
+/// A group that another coordinator handed over.
+#[derive(Clone, Debug)]
+pub(super) struct Handed {
+    pub(super) from: NodeId,
+    /// Its conversation about it: the newest, should it have asked again.
+    vote: Vote,
+    pub(super) errand: Errand,
+}
+
+/// Whose ballots won which row a moment ago.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Owners {
+    rows: BTreeMap<Row, (NodeId, Duration)>,
+}
+
+impl Owners {
+    fn of(&self, row: &Row, now: Duration) -> Option<NodeId> {
+        let (owner, until) = self.rows.get(row)?;
+        (now < *until).then_some(*owner)
+    }
+
+    fn keep(&mut self, row: &Row, owner: NodeId, now: Duration) {
+        if self.rows.len() >= OWNERS_MAX {
+            self.rows.retain(|_, (_, until)| now < *until);
+        }
+        // Forgotten is only where to ask first.
+        if self.rows.len() < OWNERS_MAX || self.rows.contains_key(row) {
+            let until = now + Duration::from_millis(OWNER_KEPT_MS);
+            self.rows.insert(row.clone(), (owner, until));
+        }
+    }
+
+    fn forget(&mut self, row: &Row) {
+        self.rows.remove(row);
+    }
+}
+
+impl Replica {
+    /// Whether the row's group, refused by this ballot, goes to the ballot's owner from now on.
+    pub(super) fn yields(&mut self, turn: &Turn<'_>, row: &Row, promised: Ballot) -> bool {
+        let owner = promised.origin.node;
+        if !self.suits_as_owner(turn.now.monotonic, row, owner) {
+            return false;
+        }
+        self.owners.keep(row, owner, turn.now.monotonic);
+        true
+    }
+
+    /// Whether a group of the row may be handed to this node: it answers and votes, was not asked before, and is not
+    /// much farther from its quorum than this node is from its own.
+    fn suits_as_owner(&self, now: Duration, row: &Row, owner: NodeId) -> bool {
+        let (Some(group), Some(peer)) = (self.group(row), self.peers.get(&owner)) else {
+            return false;
+        };
+        let answers = peer.reachable(now) && peer.votes && !peer.clock_disputed(now);
+        let own = self.quorum_round_trip(now, row.shard());
+        let near = peer.quorum.is_some_and(|theirs| theirs <= own * 5 / 4);
+        let free = group.handed.is_empty() && !group.combiners.contains(&owner);
+        answers && near && free && self.may_delegate()
+    }
+
+    /// Hands the row's group, which somebody waits for, to the row's owner, if it has one; whether it did.
+    pub(super) fn begin_combining(&mut self, turn: &mut Turn<'_>, row: &Row) -> bool {
+        let now = turn.now.monotonic;
+        let owner = self.owners.of(row, now);
+        let Some(owner) = owner.filter(|owner| self.suits_as_owner(now, row, *owner)) else {
+            return false;
+        };
+        let Some(errand) = self.what_to_hand_over(turn, row) else {
+            return false;
+        };
+        let Some(group) = self.group_mut(row) else {
+            return false;
+        };
+        group.proposed = true;
+        group.combiners.push(owner);
+        group.phase = Phase::Combine(owner);
+        group.round_trips = group.round_trips.saturating_add(1);
+        for id in group.jobs.clone() {
+            self.begun(id);
+        }
+        // There and back, the ballot under way, and the next one.
+        let there = self.peers.get(&owner).map(|peer| peer.round_trip());
+        let patience = self.attempt_patience(now, row.shard(), 0) + 2 * there.unwrap_or_default();
+        let round = self.next_round_within(turn, row, patience);
+        let vote = self.vote(row, round);
+        self.send(turn, owner, Message::Combine { vote, errand });
+        true
+    }
+
+    /// The row's group with what this node has applied. `None` when the record is damaged, or it is too much to send.
+    fn what_to_hand_over(&self, turn: &Turn<'_>, row: &Row) -> Option<Errand> {
+        let (slot, record) = self.load_row(turn, row).ok()?;
+        let group = self.group(row)?;
+        let errand = Errand {
+            proposer: self.own_proposer(),
+            group: group.number,
+            operations: group.operations.clone(),
+            eventual: unreported(record, &slot),
+        };
+        (bytes_of(&errand) <= DELEGATE_BYTES_MAX).then_some(errand)
+    }
+
+    /// A peer hands its group over: it goes out with the next ballot.
+    pub(super) fn on_combine(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        vote: Vote,
+        errand: Errand,
+    ) {
+        if errand.operations.len() > GROUP_OPERATIONS_MAX {
+            // No honest coordinator has so many.
+            return;
+        }
+        let row = vote.row.clone();
+        let me = self.me.node;
+        let coordinator = self.coordinators.entry(row.clone()).or_default();
+        let handed = Handed { from, vote, errand };
+        let group = coordinator.group_mut();
+        let known = group.and_then(|group| group.known(&handed));
+        if let Some(known) = known {
+            // It asked again about a group that is under way.
+            known.vote = handed.vote;
+            return;
+        }
+        coordinator.handed.retain(|other| other.from != from);
+        coordinator.handed.push(handed);
+        match self.group(&row).map(|group| &group.phase) {
+            None => self.begin_group(turn, &row),
+            // Both yielded to each other: the lower one proposes for both.
+            Some(Phase::Combine(owner)) if *owner == from && me < from => {
+                self.owners.forget(&row);
+                self.begin_attempt(turn, &row);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// A ballot is chosen: tells those whose groups it carried.
+    pub(super) fn answer_handed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        row: &Row,
+        group: &Group,
+        proposal: &Proposal,
+    ) {
+        if group.handed.is_empty() {
+            return;
+        }
+        // The votes are used up here, whoever logs the outcome.
+        self.store_all_seen(turn);
+        let waits = self
+            .coordinators
+            .get(row)
+            .is_some_and(|c| c.is_waited_for());
+        let busy = waits || !group.jobs.is_empty() || group.handed.len() > 1;
+        let mut outcomes = proposal
+            .outcomes
+            .iter()
+            .skip(group.operations.len())
+            .cloned();
+        for handed in &group.handed {
+            turn.note(Note::Combined);
+            let count = handed.errand.operations.len();
+            let combined = Combined {
+                executed: Executed {
+                    value: proposal.value.clone(),
+                    outcomes: outcomes.by_ref().take(count).collect(),
+                    absorbed: proposal.absorbed,
+                    recalled: false,
+                },
+                voters: proposal.votes.nodes().iter().copied().collect(),
+                round_trips: group.round_trips,
+                busy,
+            };
+            let answer = Message::Combined {
+                vote: handed.vote.clone(),
+                ballot: proposal.ballot,
+                combined,
+            };
+            self.send(turn, handed.from, answer);
+        }
+    }
+
+    /// The owner combined the row's group, and it is chosen.
+    pub(super) fn on_combined(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        row: &Row,
+        ballot: Ballot,
+        combined: Combined,
+    ) {
+        let now = turn.now.monotonic;
+        let Some(group) = self.group_mut(row) else {
+            return;
+        };
+        let asked = matches!(group.phase, Phase::Combine(owner) if owner == from);
+        let Combined {
+            executed,
+            voters,
+            round_trips,
+            busy,
+        } = combined;
+        if !asked || executed.outcomes.len() != group.operations.len() {
+            return;
+        }
+        let mut votes = Tally::default();
+        for voter in voters {
+            votes.count(voter);
+        }
+        group.round_trips = group.round_trips.saturating_add(round_trips);
+        group.phase = Phase::Accept(Proposal {
+            ballot,
+            value: executed.value,
+            outcomes: executed.outcomes,
+            votes,
+            absorbed: executed.absorbed,
+            path: Path::Combined,
+        });
+        match busy {
+            true => self.owners.keep(row, from, now),
+            false => self.owners.forget(row),
+        }
+        self.on_chosen(turn, row);
+    }
+
+    /// The owner that a row's group was handed to, if it was, did not answer in time.
+    pub(super) fn miss_combiner(&mut self, row: &Row) {
+        let Some(group) = self.group_mut(row) else {
+            return;
+        };
+        if let Phase::Combine(_) = group.phase {
+            group.refused = true;
+            self.owners.forget(row);
+        }
+    }
+
+    /// A node does not answer any more: what was handed to it is proposed here.
+    pub(super) fn take_back_combined(&mut self, turn: &mut Turn<'_>, node: NodeId) {
+        let handed = |row: &&Row| {
+            let phase = self.group(row).map(|group| &group.phase);
+            matches!(phase, Some(Phase::Combine(owner)) if *owner == node)
+        };
+        let rows: Vec<Row> = self.coordinators.keys().filter(handed).cloned().collect();
+        for row in rows {
+            self.miss_combiner(&row);
+            self.begin_attempt(turn, &row);
+        }
+    }
+
+    /// Tells those whose groups a ballot carries before it is chosen. Only a mutant does.
+    pub(super) fn answer_handed_early(&mut self, turn: &mut Turn<'_>, row: &Row) {
+        if !self.rules.broken(Mutant::CombinedBeforeChosen) {
+            return;
+        }
+        let group = self.group(row).cloned();
+        if let Some(group) = group
+            && let Phase::Accept(proposal) = &group.phase
+        {
+            self.answer_handed(turn, row, &group, proposal);
+        }
+    }
+}
