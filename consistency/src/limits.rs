@@ -123,6 +123,14 @@ pub const OWNER_KEPT_MS: u64 = 2000;
 /// Rows whose owner is remembered, at most.
 pub const OWNERS_MAX: usize = 4096;
 
+/// Groups of one row that a coordinator may have handed to the row's owner at once; what comes by meanwhile goes out
+/// together with the next one.
+pub const GROUPS_AWAY_MAX: usize = 4;
+
+/// Groups of other coordinators that wait for the next ballot of one row, at most; more go unanswered, and are proposed
+/// where they were asked for. Each node has a few.
+pub const HANDED_MAX: usize = 64;
+
 /// Longest pause between two attempts of a strong operation, milliseconds.
 pub const BACKOFF_MS_MAX: u64 = 2000;
 

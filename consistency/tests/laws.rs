@@ -207,6 +207,7 @@ mod laws {
                 let errand = Errand {
                     proposer: place.ballot.origin,
                     group: number,
+                    oldest: number,
                     operations,
                     eventual: None,
                 };

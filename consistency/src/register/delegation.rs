@@ -127,6 +127,7 @@ mod tests {
         Errand {
             proposer: ballot(n).origin,
             group: n,
+            oldest: n,
             operations: what.to_vec(),
             eventual: None,
         }

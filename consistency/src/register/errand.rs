@@ -20,6 +20,9 @@ pub struct Errand {
     pub proposer: Origin,
     /// The proposer's number for the group: equal when it is proposed again, higher for each later one.
     pub group: u64,
+    /// The lowest number of a group that the proposer had not given up yet, at most that of this one: older ones are
+    /// never proposed again, so what became of them need not be remembered.
+    pub oldest: u64,
     /// What to do, in order.
     pub operations: Vec<Operation>,
     /// What the proposer has applied of the row, unless a chosen value contains it: its sessions count on it, and it
@@ -67,6 +70,7 @@ impl Encode for Errand {
     fn encode(&self, out: &mut Encoder) {
         out.put(&self.proposer);
         out.number(self.group);
+        out.number(self.oldest);
         out.list(self.operations.iter().cloned());
         out.option(self.eventual.as_ref());
     }
@@ -74,6 +78,7 @@ impl Encode for Errand {
         Ok(Errand {
             proposer: input.get()?,
             group: input.number("group")?,
+            oldest: input.number("oldest group")?,
             operations: input.list("operations")?,
             eventual: input.option()?,
         })
@@ -189,6 +194,7 @@ mod tests {
                 incarnation: 5,
             },
             group: 9,
+            oldest: 7,
             operations: actions.map(operation).to_vec(),
             eventual: Some(Eventual {
                 state: State::register(stamp, Some(bytes(b"seen"))),

@@ -2,10 +2,9 @@
 //!
 //! Besides the row's merged state it carries what must be decided atomically with
 //! it: the strong version, the contexts of its writers, the outcomes of remembered
-//! request ids, and the last group of every proposer (so that a group re-proposed
+//! request ids, and the groups that each proposer had under way (so that a group re-proposed
 //! under a new ballot takes effect once).
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -20,8 +19,12 @@ use crate::topology::ValueType;
 use crate::value::{Actor, Counter, Element, State};
 use crate::version::{Ballot, Origin, Stamp, Tag};
 
-/// Proposers whose last group is remembered; the longest silent one is forgotten first.
-const GROUPS_MAX: usize = 64;
+/// Proposers whose groups are remembered; the longest silent one is forgotten first.
+const PROPOSERS_MAX: usize = 64;
+
+/// Groups of one proposer that are remembered, at most: it has fewer under way
+/// ([`GROUPS_AWAY_MAX`](crate::limits::GROUPS_AWAY_MAX)).
+const GROUPS_UNDER_WAY_MAX: usize = 16;
 
 /// The value chosen under some ballot.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -32,16 +35,25 @@ pub struct StrongValue {
     pub state: Option<State>,
     /// The join of the contexts of its writers and of everything absorbed.
     pub deps: Context,
-    groups: BTreeMap<Origin, Group>,
+    groups: BTreeMap<Origin, Groups>,
     dedup: BTreeMap<u64, Remembered>,
     dedup_floor: Hlc,
 }
 
-/// A proposer's last group: its number and the outcomes of its operations.
+/// A proposer's groups that took effect and may still be proposed again.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Groups {
+    /// Groups of lower numbers were given up.
+    floor: u64,
+    /// When the last one took effect.
+    hlc: Hlc,
+    groups: Vec<Group>,
+}
+
+/// A group: its number and the outcomes of its operations.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Group {
     number: u64,
-    hlc: Hlc,
     outcomes: Vec<Outcome>,
 }
 
@@ -162,31 +174,27 @@ impl StrongValue {
     /// of other groups.
     ///
     /// A group that took effect before (found under the same proposer and number) is not applied
-    /// again: its outcomes come back, its reads see the present state. A proposer has one group under way, so one that
-    /// is older than its last was given up: a message was late, and nobody waits for it.
+    /// again: its outcomes come back, its reads see the present state. One below those that its proposer had under way
+    /// with its last was given up: a message was late, and nobody waits for it.
     pub fn apply_group(&mut self, errand: &Errand, first: u16, place: Place) -> Vec<Outcome> {
-        let Errand {
-            proposer,
-            group: number,
-            operations,
-            ..
-        } = errand;
-        let known = self.groups.get(proposer);
-        match known.map(|known| (known, known.number.cmp(number))) {
-            Some((known, Ordering::Equal)) if !place.rules.broken(Mutant::NoDedup) => {
-                return known.outcomes.clone();
+        let operations = &errand.operations;
+        if let Some(known) = self.groups.get(&errand.proposer) {
+            let same = |group: &&Group| group.number == errand.group;
+            if let Some(group) = known.groups.iter().find(same)
+                && !place.rules.broken(Mutant::NoDedup)
+            {
+                return group.outcomes.clone();
             }
-            Some((_, Ordering::Greater)) if !place.rules.broken(Mutant::StaleGroupApplied) => {
+            if errand.group < known.floor && !place.rules.broken(Mutant::StaleGroupApplied) {
                 return vec![Outcome::Unknown; operations.len()];
             }
-            _ => {}
         }
         let outcomes: Vec<Outcome> = (first..)
             .zip(operations)
             .map(|(index, operation)| self.apply(operation, index, place))
             .collect();
         if outcomes.iter().any(|o| *o != Outcome::Read) {
-            self.remember_group((*proposer, *number), outcomes.clone(), place);
+            self.remember_group(errand, outcomes.clone(), place);
         }
         outcomes
     }
@@ -354,19 +362,21 @@ impl StrongValue {
         }
     }
 
-    fn remember_group(
-        &mut self,
-        (proposer, number): (Origin, u64),
-        outcomes: Vec<Outcome>,
-        place: Place,
-    ) {
-        let group = Group {
-            number,
-            hlc: place.hlc,
+    fn remember_group(&mut self, errand: &Errand, outcomes: Vec<Outcome>, place: Place) {
+        let known = self.groups.entry(errand.proposer).or_default();
+        known.floor = known.floor.max(errand.oldest.min(errand.group));
+        known.hlc = place.hlc;
+        known.groups.push(Group {
+            number: errand.group,
             outcomes,
-        };
-        self.groups.insert(proposer, group);
-        while self.groups.len() > GROUPS_MAX {
+        });
+        let floor = known.floor;
+        known.groups.retain(|group| group.number >= floor);
+        while known.groups.len() > GROUPS_UNDER_WAY_MAX {
+            let dropped = known.groups.remove(0);
+            known.floor = known.floor.max(dropped.number + 1);
+        }
+        while self.groups.len() > PROPOSERS_MAX {
             let silent = self.groups.iter().min_by_key(|(o, g)| (g.hlc, **o));
             let Some(origin) = silent.map(|(origin, _)| *origin) else {
                 return;
@@ -497,14 +507,27 @@ impl Encode for Outcome {
 impl Encode for Group {
     fn encode(&self, out: &mut Encoder) {
         out.number(self.number);
-        out.put(&self.hlc);
         out.list(self.outcomes.iter().cloned());
     }
     fn decode(input: &mut Decoder) -> Decoded<Group> {
         Ok(Group {
             number: input.number("group")?,
-            hlc: input.get()?,
             outcomes: input.list("outcomes")?,
+        })
+    }
+}
+
+impl Encode for Groups {
+    fn encode(&self, out: &mut Encoder) {
+        out.number(self.floor);
+        out.put(&self.hlc);
+        out.list(self.groups.iter().cloned());
+    }
+    fn decode(input: &mut Decoder) -> Decoded<Groups> {
+        Ok(Groups {
+            floor: input.number("floor")?,
+            hlc: input.get()?,
+            groups: input.list("groups")?,
         })
     }
 }
@@ -539,7 +562,7 @@ impl Encode for StrongValue {
             state: input.option()?,
             deps: input.get()?,
             groups: input
-                .list::<(Origin, Group)>("groups")?
+                .list::<(Origin, Groups)>("groups")?
                 .into_iter()
                 .collect(),
             dedup: input

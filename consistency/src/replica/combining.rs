@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use crate::effect::Note;
 use crate::key::{NodeId, Row};
-use crate::limits::{DELEGATE_BYTES_MAX, GROUP_OPERATIONS_MAX, OWNER_KEPT_MS, OWNERS_MAX};
+use crate::limits::{
+    DELEGATE_BYTES_MAX, GROUP_OPERATIONS_MAX, HANDED_MAX, OWNER_KEPT_MS, OWNERS_MAX,
+};
 use crate::message::{Message, Vote};
 use crate::quorum::Tally;
 use crate::register::{Combined, Errand, Executed};
@@ -27,7 +29,7 @@ use crate::version::Ballot;
 
 use super::Replica;
 use super::delegation::bytes_of;
-use super::strong::{Group, Phase, Proposal};
+use super::strong::{Coordinator, Group, Phase, Proposal};
 use super::turn::Turn;
 use super::votes::unreported;
 
@@ -118,6 +120,11 @@ impl Replica {
         let round = self.next_round_within(turn, row, patience);
         let vote = self.vote(row, round);
         self.send(turn, owner, Message::Combine { vote, errand });
+        if let Some(coordinator) = self.coordinators.get_mut(row) {
+            let group = coordinator.take_group();
+            coordinator.away.extend(group);
+        }
+        self.next_group(turn, row);
         true
     }
 
@@ -126,10 +133,8 @@ impl Replica {
         let (slot, record) = self.load_row(turn, row).ok()?;
         let group = self.group(row)?;
         let errand = Errand {
-            proposer: self.own_proposer(),
-            group: group.number,
-            operations: group.operations.clone(),
             eventual: unreported(record, &slot),
+            ..self.own_errand(row, group)
         };
         (bytes_of(&errand) <= DELEGATE_BYTES_MAX).then_some(errand)
     }
@@ -147,7 +152,6 @@ impl Replica {
             return;
         }
         let row = vote.row.clone();
-        let me = self.me.node;
         let coordinator = self.coordinators.entry(row.clone()).or_default();
         let handed = Handed { from, vote, errand };
         let group = coordinator.group_mut();
@@ -157,17 +161,15 @@ impl Replica {
             known.vote = handed.vote;
             return;
         }
-        coordinator.handed.retain(|other| other.from != from);
-        coordinator.handed.push(handed);
-        match self.group(&row).map(|group| &group.phase) {
-            None => self.begin_group(turn, &row),
-            // Both yielded to each other: the lower one proposes for both.
-            Some(Phase::Combine(owner)) if *owner == from && me < from => {
-                self.owners.forget(&row);
-                self.begin_attempt(turn, &row);
-            }
-            Some(_) => {}
+        let number = handed.errand.group;
+        coordinator
+            .handed
+            .retain(|other| other.from != from || other.errand.group != number);
+        if coordinator.handed.len() < HANDED_MAX {
+            coordinator.handed.push(handed);
         }
+        // Its own group may be away, too: each proposes the other's.
+        self.next_group(turn, &row);
     }
 
     /// A ballot is chosen: tells those whose groups it carried.
@@ -186,8 +188,10 @@ impl Replica {
         let waits = self
             .coordinators
             .get(row)
-            .is_some_and(|c| c.is_waited_for());
-        let busy = waits || !group.jobs.is_empty() || group.handed.len() > 1;
+            .is_some_and(Coordinator::is_waited_for);
+        // Who hands its own groups to somebody else is no owner.
+        let owner = self.owners.of(row, turn.now.monotonic).is_none();
+        let busy = owner && (waits || !group.jobs.is_empty() || group.handed.len() > 1);
         let mut outcomes = proposal
             .outcomes
             .iter()
@@ -216,29 +220,36 @@ impl Replica {
         }
     }
 
-    /// The owner combined the row's group, and it is chosen.
+    /// The owner combined a group of the row, and it is chosen.
     pub(super) fn on_combined(
         &mut self,
         turn: &mut Turn<'_>,
         from: NodeId,
-        row: &Row,
+        vote: &Vote,
         ballot: Ballot,
         combined: Combined,
     ) {
-        let now = turn.now.monotonic;
-        let Some(group) = self.group_mut(row) else {
-            return;
-        };
-        let asked = matches!(group.phase, Phase::Combine(owner) if owner == from);
+        let (now, row) = (turn.now.monotonic, &vote.row);
         let Combined {
             executed,
             voters,
             round_trips,
             busy,
         } = combined;
-        if !asked || executed.outcomes.len() != group.operations.len() {
+        let Some(coordinator) = self.coordinators.get_mut(row) else {
+            return;
+        };
+        let asked = |group: &Group| {
+            let to = matches!(group.phase, Phase::Combine(owner) if owner == from);
+            to && executed.outcomes.len() == group.operations.len()
+        };
+        let mut away = coordinator.away.iter();
+        if !away.any(|group| group.round == vote.round && asked(group)) {
             return;
         }
+        let Some(mut group) = coordinator.take_away(vote.round) else {
+            return;
+        };
         let mut votes = Tally::default();
         for voter in voters {
             votes.count(voter);
@@ -256,30 +267,47 @@ impl Replica {
             true => self.owners.keep(row, from, now),
             false => self.owners.forget(row),
         }
-        self.on_chosen(turn, row);
+        self.conclude(turn, row, &group);
+        self.next_group(turn, row);
     }
 
-    /// The owner that a row's group was handed to, if it was, did not answer in time.
-    pub(super) fn miss_combiner(&mut self, row: &Row) {
-        let Some(group) = self.group_mut(row) else {
+    /// The time of a conversation with a row's owner is over: the group is proposed here. Whether it was one.
+    pub(super) fn take_back(&mut self, turn: &mut Turn<'_>, row: &Row, round: u64) -> bool {
+        let coordinator = self.coordinators.get_mut(row);
+        let Some(mut group) = coordinator.and_then(|c| c.take_away(round)) else {
+            return false;
+        };
+        self.proposals.remove(&round);
+        self.owners.forget(row);
+        group.refused = true;
+        if let Some(coordinator) = self.coordinators.get_mut(row) {
+            coordinator.back.push_back(group);
+        }
+        self.next_group(turn, row);
+        true
+    }
+
+    /// What a row's coordinator handed to a node, or to anybody, is proposed here.
+    pub(super) fn take_back_all(&mut self, turn: &mut Turn<'_>, row: &Row, from: Option<NodeId>) {
+        let Some(coordinator) = self.coordinators.get(row) else {
             return;
         };
-        if let Phase::Combine(_) = group.phase {
-            group.refused = true;
-            self.owners.forget(row);
+        let handed = |group: &&Group| match group.phase {
+            Phase::Combine(owner) => from.is_none_or(|node| node == owner),
+            _ => false,
+        };
+        let away = coordinator.away.iter().filter(handed);
+        for round in away.map(|group| group.round).collect::<Vec<u64>>() {
+            self.take_back(turn, row, round);
         }
     }
 
     /// A node does not answer any more: what was handed to it is proposed here.
     pub(super) fn take_back_combined(&mut self, turn: &mut Turn<'_>, node: NodeId) {
-        let handed = |row: &&Row| {
-            let phase = self.group(row).map(|group| &group.phase);
-            matches!(phase, Some(Phase::Combine(owner)) if *owner == node)
-        };
-        let rows: Vec<Row> = self.coordinators.keys().filter(handed).cloned().collect();
-        for row in rows {
-            self.miss_combiner(&row);
-            self.begin_attempt(turn, &row);
+        let some = |(_, coordinator): &(&Row, &Coordinator)| !coordinator.away.is_empty();
+        let rows = self.coordinators.iter().filter(some);
+        for row in rows.map(|(row, _)| row.clone()).collect::<Vec<Row>>() {
+            self.take_back_all(turn, &row, Some(node));
         }
     }
 

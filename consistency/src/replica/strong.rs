@@ -1,4 +1,4 @@
-//! The coordinator of strong writes: one group in flight per row.
+//! The coordinator of strong writes: one group in flight per row, beside those that another coordinator was handed.
 //!
 //! Operations on a row queue up here; at most [`GROUP_OPERATIONS_MAX`] are combined
 //! under one ballot. Once a group was proposed it is fixed: it is proposed again under
@@ -17,7 +17,9 @@ use std::time::Duration;
 use crate::clock::Hlc;
 use crate::effect::Note;
 use crate::key::{NodeId, Row, ShardId};
-use crate::limits::{BACKOFF_MS_MAX, DEDUP_SESSIONS_MAX, GROUP_OPERATIONS_MAX, ROW_QUEUE_MAX};
+use crate::limits::{
+    BACKOFF_MS_MAX, DEDUP_SESSIONS_MAX, GROUP_OPERATIONS_MAX, GROUPS_AWAY_MAX, ROW_QUEUE_MAX,
+};
 use crate::message::{Message, Vote};
 use crate::port::Damaged;
 use crate::quorum::Tally;
@@ -44,7 +46,12 @@ pub(super) struct Coordinator {
     queue: VecDeque<JobId>,
     /// Groups of other coordinators, for the next ballot; of each node its newest.
     pub(super) handed: Vec<Handed>,
+    /// The group that is proposed here.
     group: Option<Group>,
+    /// Groups that another coordinator was handed.
+    pub(super) away: Vec<Group>,
+    /// Groups that came back from there as they were, to be proposed here.
+    pub(super) back: VecDeque<Group>,
     attempts: u32,
 }
 
@@ -65,7 +72,7 @@ pub(super) struct Group {
     pub(super) combiners: Vec<NodeId>,
     /// Whether a higher ballot stood in its way: then it is prepared.
     pub(super) refused: bool,
-    round: u64,
+    pub(super) round: u64,
     pub(super) round_trips: u8,
     pub(super) phase: Phase,
 }
@@ -74,7 +81,7 @@ pub(super) struct Group {
 pub(super) enum Phase {
     /// A far replica was handed the group under this ballot.
     Delegate(Ballot, NodeId),
-    /// Another coordinator was handed the group, to combine it into its next ballot.
+    /// This coordinator was handed the group, to combine it into its next ballot.
     Combine(NodeId),
     Prepare(Attempt),
     Accept(Proposal),
@@ -96,9 +103,31 @@ impl Coordinator {
         self.group.as_mut()
     }
 
+    pub(super) fn take_group(&mut self) -> Option<Group> {
+        self.group.take()
+    }
+
     /// Whether the next group would have something to do.
     pub(super) fn is_waited_for(&self) -> bool {
-        !(self.queue.is_empty() && self.handed.is_empty())
+        !(self.queue.is_empty() && self.handed.is_empty() && self.back.is_empty())
+    }
+
+    /// Whether the next group may begin: not another one that goes away, should too many be.
+    fn is_free(&self) -> bool {
+        let stays = !(self.handed.is_empty() && self.back.is_empty());
+        self.group.is_none() && (stays || self.away.len() < GROUPS_AWAY_MAX)
+    }
+
+    /// The lowest number of a group that is under way.
+    fn oldest(&self) -> Option<u64> {
+        let groups = self.group.iter().chain(&self.away).chain(&self.back);
+        groups.map(|group| group.number).min()
+    }
+
+    /// Takes the group that was handed over in this conversation.
+    pub(super) fn take_away(&mut self, round: u64) -> Option<Group> {
+        let at = self.away.iter().position(|group| group.round == round)?;
+        Some(self.away.swap_remove(at))
     }
 }
 
@@ -199,19 +228,18 @@ impl Replica {
             return;
         }
         coordinator.queue.push_back(id);
-        if coordinator.group.is_none() {
-            self.begin_group(turn, &row);
-        }
+        self.next_group(turn, &row);
     }
 
     /// Takes the next group from the queue, or closes the coordinator when there is none.
-    pub(super) fn begin_group(&mut self, turn: &mut Turn<'_>, row: &Row) {
+    fn begin_group(&mut self, turn: &mut Turn<'_>, row: &Row) {
         let number = self.clock.tick(turn.now).0;
         let Some(coordinator) = self.coordinators.get_mut(row) else {
             return;
         };
         coordinator.attempts = 0;
-        coordinator.group = Some(Group {
+        let back = coordinator.back.pop_front();
+        coordinator.group = back.or(Some(Group {
             number,
             jobs: Vec::new(),
             operations: Vec::new(),
@@ -223,7 +251,7 @@ impl Replica {
             round: 0,
             round_trips: 0,
             phase: Phase::Paused,
-        });
+        }));
         self.begin_attempt(turn, row);
     }
 
@@ -303,14 +331,14 @@ impl Replica {
     }
 
     /// Begins the next group, unless one runs: what was woken meanwhile may have begun it.
-    fn next_group(&mut self, turn: &mut Turn<'_>, row: &Row) {
-        let idle = self.coordinators.get(row).filter(|c| c.group.is_none());
-        let Some(coordinator) = idle else {
+    pub(super) fn next_group(&mut self, turn: &mut Turn<'_>, row: &Row) {
+        let free = self.coordinators.get(row).filter(|c| c.is_free());
+        let Some(coordinator) = free else {
             return;
         };
         if coordinator.is_waited_for() {
             self.begin_group(turn, row);
-        } else {
+        } else if coordinator.away.is_empty() {
             self.coordinators.remove(row);
         }
     }
@@ -506,15 +534,22 @@ impl Replica {
         let Some(group) = self.group(row) else {
             return Vec::new();
         };
-        let own = Errand {
-            proposer: self.own_proposer(),
-            group: group.number,
-            operations: group.operations.clone(),
-            eventual: None,
-        };
-        let own = Some(own).filter(|own| !own.operations.is_empty());
+        let own = Some(self.own_errand(row, group));
+        let own = own.filter(|own| !own.operations.is_empty());
         let handed = group.handed.iter().map(|handed| handed.errand.clone());
         own.into_iter().chain(handed).collect()
+    }
+
+    /// A group of this coordinator, without what this node has applied.
+    pub(super) fn own_errand(&self, row: &Row, group: &Group) -> Errand {
+        let oldest = self.coordinators.get(row).and_then(Coordinator::oldest);
+        Errand {
+            proposer: self.own_proposer(),
+            group: group.number,
+            oldest: oldest.unwrap_or(group.number),
+            operations: group.operations.clone(),
+            eventual: None,
+        }
     }
 
     /// Where groups are applied: under this ballot.
@@ -544,6 +579,7 @@ impl Replica {
         let errand = Errand {
             proposer: place.ballot.origin,
             group: place.ballot.n,
+            oldest: place.ballot.n,
             operations: vec![operation],
             eventual: None,
         };
@@ -581,13 +617,19 @@ impl Replica {
         let Some(group) = self.coordinators.get_mut(row).and_then(|c| c.group.take()) else {
             return;
         };
+        self.conclude(turn, row, &group);
+        self.next_group(turn, row);
+    }
+
+    /// A group that is chosen: logs the value, answers when the entry is durable.
+    pub(super) fn conclude(&mut self, turn: &mut Turn<'_>, row: &Row, group: &Group) {
         self.proposals.remove(&group.round);
         if let Phase::Accept(proposal) = &group.phase {
-            let results = self.results(turn, row, &group, proposal);
+            let results = self.results(turn, row, group, proposal);
             if !group.jobs.is_empty() {
                 self.answer_with_entry(turn, row, proposal.ballot, &proposal.value, results);
             }
-            self.answer_handed(turn, row, &group, proposal);
+            self.answer_handed(turn, row, group, proposal);
             if self.rules.broken(Mutant::ViewJoinedAtCommit) {
                 let vote = self.vote(row, 0);
                 let (ballot, value) = (proposal.ballot, proposal.value.clone());
@@ -598,7 +640,6 @@ impl Replica {
                 });
             }
         }
-        self.next_group(turn, row);
     }
 
     /// A voter refused: a higher ballot is about. Pause, then a new ballot.
@@ -640,9 +681,11 @@ impl Replica {
 
     /// An attempt has lasted long enough: votes were lost. A new ballot.
     pub(super) fn on_attempt_timer(&mut self, turn: &mut Turn<'_>, row: &Row, round: u64) {
+        if self.take_back(turn, row, round) {
+            return;
+        }
         if self.proposals.contains_key(&round) {
             self.miss_delegate(turn, row);
-            self.miss_combiner(row);
             if let Some(coordinator) = self.coordinators.get_mut(row) {
                 coordinator.attempts += 1;
             }
@@ -659,6 +702,7 @@ impl Replica {
             .cloned()
             .collect();
         for row in rows {
+            self.take_back_all(turn, &row, None);
             self.begin_attempt(turn, &row);
         }
     }
@@ -686,7 +730,8 @@ impl Replica {
             return Vec::new();
         };
         let mut jobs = Vec::from(coordinator.queue);
-        if let Some(group) = coordinator.group {
+        let groups = coordinator.group.into_iter().chain(coordinator.away);
+        for group in groups.chain(coordinator.back) {
             self.proposals.remove(&group.round);
             jobs.extend(group.jobs);
         }

@@ -108,7 +108,7 @@ impl Replica {
             }
             Message::Combined {
                 ballot, combined, ..
-            } => self.on_combined(turn, from, &vote.row, ballot, combined),
+            } => self.on_combined(turn, from, &vote, ballot, combined),
             Message::Accepted { ballot, .. } => match self.proposals.get(&vote.round).cloned() {
                 Some(row) => self.on_proposal_accepted(turn, from, &row, ballot),
                 None => self.on_help_accepted(turn, from, vote.round, ballot),

@@ -82,13 +82,12 @@ fn took(clients: &[Client], region: u16) -> (Duration, Duration) {
 
 #[test]
 fn every_region_gets_its_turn() {
-    // Several clients of a region wait for the ballot before the one that they go out with.
-    for (per_region, round_trips) in [(1, 3), (4, 5), (40, 5)] {
+    for per_region in [1, 4, 40] {
         let (clients, cluster) = closed_loop(per_region);
         assert!(cluster.notes[&Note::Combined] > 0);
         for (region, nearest) in (0..).zip(NEAREST) {
             let (p50, longest) = took(&clients, region);
-            let bar = Duration::from_millis(round_trips * nearest);
+            let bar = Duration::from_millis(3 * nearest);
             assert!(p50 <= bar, "{per_region} clients, region {region}: {p50:?}");
             assert!(longest <= Duration::from_secs(1), "{longest:?}");
         }

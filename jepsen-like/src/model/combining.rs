@@ -41,11 +41,14 @@ impl World {
         };
         let Errands { calls, .. } = self.errands(at);
         errand.eventual = self.eventual_unproven(at);
-        if let Some(group) = &mut self.nodes[at].coordinator.group {
+        self.ask(at, owner, round, Body::Combine(errand, calls));
+        let coordinator = &mut self.nodes[at].coordinator;
+        if let Some(mut group) = coordinator.group.take() {
             group.proposed = true;
             group.phase = Phase::Combine(owner);
+            coordinator.away.push(group);
         }
-        self.ask(at, owner, round, Body::Combine(errand, calls));
+        self.next_group(at);
         true
     }
 
@@ -57,6 +60,7 @@ impl World {
         let errand = Errand {
             proposer: self.nodes[at].origin,
             group: group.number,
+            oldest: self.nodes[at].coordinator.oldest()?,
             operations: operations.collect(),
             eventual: None,
         };
@@ -97,7 +101,9 @@ impl World {
             calls,
         };
         let coordinator = &mut self.nodes[at].coordinator;
-        coordinator.handed.retain(|other| other.from != from);
+        let number = handed.errand.group;
+        let other = |it: &Handed| it.from != from || it.errand.group != number;
+        coordinator.handed.retain(other);
         coordinator.handed.push(handed);
         if coordinator.group.is_none() {
             self.begin_group(at);
@@ -136,16 +142,19 @@ impl World {
     pub(super) fn on_combined(
         &mut self,
         at: usize,
-        from: usize,
+        (from, round): (usize, u64),
         ballot: Ballot,
         combined: Combined,
     ) {
-        let Some(group) = &mut self.nodes[at].coordinator.group else {
+        let away = &mut self.nodes[at].coordinator.away;
+        let asked = |group: &Group| {
+            let to = matches!(group.phase, Phase::Combine(owner) if owner == from);
+            to && group.round == round
+        };
+        let Some(position) = away.iter().position(asked) else {
             return;
         };
-        if !matches!(group.phase, Phase::Combine(owner) if owner == from) {
-            return;
-        }
+        let mut group = away.swap_remove(position);
         let mut votes = Tally::default();
         let voters: Vec<NodeId> = combined.voters;
         for voter in voters {
@@ -158,7 +167,21 @@ impl World {
             outcomes: combined.executed.outcomes,
             votes,
         });
-        self.on_chosen(at);
+        self.conclude_group(at, &group);
+        self.next_group(at);
+    }
+
+    /// A group that was not answered for long is proposed here, once no other one is.
+    pub(super) fn take_back(&mut self, at: usize) {
+        let (now, patience) = (self.now, self.patience());
+        let coordinator = &mut self.nodes[at].coordinator;
+        let overdue = |group: &Group| now > group.since + patience;
+        if coordinator.group.is_none()
+            && let Some(position) = coordinator.away.iter().position(overdue)
+        {
+            coordinator.group = Some(coordinator.away.swap_remove(position));
+            self.begin_attempt(at);
+        }
     }
 
     /// Tells the others before the ballot is chosen. Only a mutant does.

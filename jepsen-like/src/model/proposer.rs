@@ -22,6 +22,9 @@ use super::world::{Body, Envelope, World, describe_value};
 /// Operations combined under one ballot, at most.
 const GROUP_MAX: usize = 3;
 
+/// Groups that other proposers were handed at once, at most.
+const AWAY_MAX: usize = 2;
+
 /// Steps per acceptor after which lost votes are given up.
 const PATIENCE: u64 = 20;
 
@@ -31,7 +34,10 @@ pub(super) struct Coordinator {
     queue: VecDeque<usize>,
     /// Groups of other proposers, for the next ballot; of each its newest.
     pub(super) handed: Vec<Handed>,
+    /// The group that is proposed here.
     pub(super) group: Option<Group>,
+    /// Groups that another proposer was handed.
+    pub(super) away: Vec<Group>,
     pub(super) reads: BTreeMap<u64, StrongRead>,
     /// Calls nobody waits for any more at this node.
     dropped: BTreeSet<usize>,
@@ -47,7 +53,7 @@ pub(super) struct Group {
     /// Whether it was proposed: from then on its calls are fixed.
     pub(super) proposed: bool,
     pub(super) round: u64,
-    since: u64,
+    pub(super) since: u64,
     pub(super) phase: Phase,
 }
 
@@ -74,6 +80,19 @@ pub(super) struct Proposal {
     pub(super) votes: Tally,
 }
 
+impl Coordinator {
+    /// Whether the next group may begin.
+    fn is_free(&self) -> bool {
+        self.group.is_none() && self.away.len() < AWAY_MAX
+    }
+
+    /// The lowest number of a group that is under way.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let groups = self.group.iter().chain(&self.away);
+        groups.map(|group| group.number).min()
+    }
+}
+
 impl World {
     /// Steps after which a conversation with the acceptors starts over.
     pub(super) fn patience(&self) -> u64 {
@@ -94,7 +113,7 @@ impl World {
         if !queue.contains(&call) {
             queue.push_back(call);
         }
-        if coordinator.group.is_none() {
+        if coordinator.is_free() {
             self.begin_group(at);
         }
     }
@@ -180,7 +199,14 @@ impl World {
     fn end_group(&mut self, at: usize) {
         let coordinator = &mut self.nodes[at].coordinator;
         coordinator.group = None;
-        if !(coordinator.queue.is_empty() && coordinator.handed.is_empty()) {
+        self.next_group(at);
+    }
+
+    /// Begins the next group, if there is something to do.
+    pub(super) fn next_group(&mut self, at: usize) {
+        let coordinator = &self.nodes[at].coordinator;
+        let waited_for = !(coordinator.queue.is_empty() && coordinator.handed.is_empty());
+        if coordinator.is_free() && waited_for {
             self.begin_group(at);
         }
     }
@@ -205,8 +231,8 @@ impl World {
             Body::Delegated(ballot, executed) if proposing => {
                 self.on_delegated(at, from, ballot, executed);
             }
-            Body::Combined(ballot, combined) if proposing => {
-                self.on_combined(at, from, ballot, combined);
+            Body::Combined(ballot, combined) => {
+                self.on_combined(at, (from, answer.round), ballot, combined);
             }
             Body::Accepted(ballot) if proposing => self.on_accepted(at, from, ballot),
             Body::Accepted(ballot) => self.on_help_accepted(at, from, answer.round, ballot),
@@ -331,6 +357,7 @@ impl World {
         let errand = Errand {
             proposer: self.nodes[at].origin,
             group: ballot.n,
+            oldest: ballot.n,
             operations: vec![self.history.calls[call].operation.clone()],
             eventual: None,
         };
@@ -358,8 +385,14 @@ impl World {
         let Some(group) = self.nodes[at].coordinator.group.take() else {
             return;
         };
+        self.conclude_group(at, &group);
+        self.end_group(at);
+    }
+
+    /// A group that is chosen: logs it, and answers.
+    pub(super) fn conclude_group(&mut self, at: usize, group: &Group) {
         if let Phase::Accept(proposal) = &group.phase {
-            self.answer_handed(at, &group, proposal);
+            self.answer_handed(at, group, proposal);
             let context = match proposal.calls.is_empty() {
                 // Whose group it is logs it.
                 true => Context::new(),
@@ -372,7 +405,6 @@ impl World {
                 self.answer(*call, outcome, &proposal.value, context.clone());
             }
         }
-        self.end_group(at);
     }
 
     /// Logs a chosen value in a node's own log; the context that a reply with it carries.
@@ -411,6 +443,7 @@ impl World {
         if due {
             self.begin_attempt(at);
         }
+        self.take_back(at);
         self.wake_reads(at);
     }
 
@@ -423,6 +456,10 @@ impl World {
 
     /// Starts everything that a node coordinates over: its epoch changed.
     pub(super) fn restart_all(&mut self, at: usize) {
+        for group in &mut self.nodes[at].coordinator.away {
+            // Whatever is answered now is of the old epoch.
+            (group.round, group.since) = (0, 0);
+        }
         if self.nodes[at].coordinator.group.is_some() {
             self.begin_attempt(at);
         }

@@ -143,6 +143,7 @@ fn an_evicted_session_s_earlier_request_stays_unknown() {
         let errand = Errand {
             proposer: place.ballot.origin,
             group: n,
+            oldest: n,
             operations: vec![operation],
             eventual: None,
         };

@@ -49,6 +49,7 @@ fn errand(group: &[Operation], ballot: Ballot) -> Errand {
     Errand {
         proposer: ballot.origin,
         group: ballot.n,
+        oldest: ballot.n,
         operations: group.to_vec(),
         eventual: None,
     }
@@ -135,6 +136,29 @@ fn a_group_that_comes_after_its_proposers_next_one_is_not_applied() {
     let outcomes = value.apply_group(&late, 0, place(7, ValueType::Register));
     assert_eq!(outcomes, [Outcome::Unknown, Outcome::Unknown]);
     assert_eq!(value, before);
+}
+
+#[test]
+fn groups_under_way_together_take_effect_once_in_any_order() {
+    let mut value = StrongValue::default();
+    let place = place(9, ValueType::Counter);
+    let group = |number, oldest| Errand {
+        group: number,
+        oldest,
+        ..errand(&[operation(Action::Increment(1), None)], place.ballot)
+    };
+    for number in [3, 1, 2, 1, 3, 2] {
+        value.apply_group(&group(number, 1), 0, place);
+    }
+    assert_eq!(total(&value), 3);
+    // The next one says that two of them are through: what became of those is forgotten, and they stay away.
+    value.apply_group(&group(4, 3), 0, place);
+    let late = value.apply_group(&group(2, 1), 0, place);
+    assert_eq!((late, total(&value)), (vec![Outcome::Unknown], 4));
+    value.apply_group(&group(3, 3), 0, place);
+    assert_eq!(total(&value), 4);
+    let recalled = StrongValue::from_record(&value.to_record()).unwrap();
+    assert_eq!(recalled, value);
 }
 
 #[test]

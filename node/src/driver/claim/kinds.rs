@@ -155,6 +155,7 @@ fn next(message: &Message) -> Option<Message> {
             errand: Errand {
                 proposer: ballot.origin,
                 group: 1,
+                oldest: 1,
                 operations: Vec::new(),
                 eventual: None,
             },

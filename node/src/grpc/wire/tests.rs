@@ -282,6 +282,7 @@ fn errand() -> Errand {
     Errand {
         proposer: origin(),
         group: 12,
+        oldest: 11,
         operations: vec![put],
         eventual: None,
     }
