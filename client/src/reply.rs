@@ -65,7 +65,7 @@ pub enum Path {
     Helped,
     /// Executed by one far replica: one round trip.
     Delegated,
-    /// The key is contended: another region's coordinator proposed it together with operations of its own.
+    /// The key is contended: another coordinator proposed it together with operations of its own.
     Combined,
     /// A majority promised, then a majority accepted: two round trips.
     Prepared,

@@ -127,9 +127,24 @@ pub const OWNERS_MAX: usize = 4096;
 /// together with the next one.
 pub const GROUPS_AWAY_MAX: usize = 4;
 
-/// Groups of other coordinators that wait for the next ballot of one row, at most; more go unanswered, and are proposed
-/// where they were asked for. Each node has a few.
-pub const HANDED_MAX: usize = 64;
+/// So many of them go at once; further ones wait a part of the way there and back, so that what comes by together goes
+/// out together.
+pub const GROUPS_AWAY_AT_ONCE: usize = 2;
+
+/// Groups that a value remembers of each proposer, and by how many a group may be behind the oldest one that its
+/// coordinator has under way: a row's next group waits otherwise.
+pub const GROUPS_KEPT_MAX: usize = 16;
+
+/// Groups of other coordinators under one ballot, and waiting for the next, at most; more go unanswered, and are proposed
+/// where they were asked for. A node has up to [`GROUPS_AWAY_MAX`] there.
+pub const HANDED_MAX: usize = 256;
+
+/// Values that a group writes, bytes, about at most (the operation that crosses the bound is still in it): it has to fit
+/// into one message with the value it rests on, well under the 4 MiB message bound of the wire.
+pub const GROUP_BYTES_MAX: usize = 1 << 20;
+
+/// Longest group that is handed to another coordinator, bytes, with what its node has applied: a group of the largest kind.
+pub const COMBINE_BYTES_MAX: usize = 13 << 18;
 
 /// Longest pause between two attempts of a strong operation, milliseconds.
 pub const BACKOFF_MS_MAX: u64 = 2000;

@@ -320,8 +320,8 @@ pub struct Heartbeat {
     pub lost: bool,
     /// Whether somebody waits at the sender: answer at once, and often for a while.
     pub urgent: bool,
-    /// The sender's round trip to its nearest majority of regions, microseconds.
-    pub quorum_us: u64,
+    /// The sender's round trip to its nearest majority of regions, microseconds; `None` while it reaches none.
+    pub quorum_us: Option<u64>,
 }
 
 /// An echoed heartbeat.

@@ -18,6 +18,7 @@
 //! | `strong` | the coordinator of strong operations: groups, ballots, backoff |
 //! | `delegation` | strong writes in one round trip, through one far replica |
 //! | `combining` | contended rows: one coordinator proposes what several are asked for |
+//! | `group` | what a coordinator keeps of one row |
 //! | `strong_answer` | the entry, receipt and answer of what was chosen |
 //! | `strong_read` | the coordinator of strong reads |
 //! | `votes` | the acceptor; shard epochs |
@@ -29,6 +30,7 @@
 mod combining;
 mod delegation;
 mod exchange;
+mod group;
 mod heartbeat;
 mod jobs;
 mod local;
@@ -67,12 +69,12 @@ use crate::rules::{Mutant, Rules};
 use crate::topology::Topology;
 use crate::version::{Ballot, Origin};
 
+use group::Coordinator;
 use jobs::{Asker, Job, JobId};
 use peer::Peer;
 use shard::Shard;
 pub use start::{Standing, next_start};
 pub use status::{PeerStatus, Status, digest};
-use strong::Coordinator;
 use strong_read::StrongRead;
 use turn::Turn;
 

@@ -54,7 +54,7 @@ pub struct Combined {
     pub executed: Executed,
     /// The voters that chose it.
     pub voters: Vec<NodeId>,
-    /// Round trips between regions that the ballot took.
+    /// Round trips between regions that it took since it joined.
     pub round_trips: u8,
     /// Whether more came by for the row: then the next group had better come here, too.
     pub busy: bool,

@@ -126,7 +126,7 @@ impl Base {
     pub fn propose(mut self, errands: &[Errand], place: Place) -> (Arc<StrongValue>, Vec<Outcome>) {
         let mut outcomes = Vec::new();
         for errand in errands {
-            // A group has at most 32 operations, and each node one group.
+            // At most 257 groups of 32 operations.
             let first = u16::try_from(outcomes.len()).unwrap_or(u16::MAX);
             outcomes.extend(self.value.apply_group(errand, first, place));
         }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::clock::Hlc;
 use crate::codec::{Decoded, Decoder, Encode, Encoder};
+use crate::limits::GROUPS_KEPT_MAX;
 use crate::record::RequestId;
 use crate::register::errand::Errand;
 use crate::rules::{Mutant, Rules};
@@ -21,10 +22,6 @@ use crate::version::{Ballot, Origin, Stamp, Tag};
 
 /// Proposers whose groups are remembered; the longest silent one is forgotten first.
 const PROPOSERS_MAX: usize = 64;
-
-/// Groups of one proposer that are remembered, at most: it has fewer under way
-/// ([`GROUPS_AWAY_MAX`](crate::limits::GROUPS_AWAY_MAX)).
-const GROUPS_UNDER_WAY_MAX: usize = 16;
 
 /// The value chosen under some ballot.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -186,7 +183,11 @@ impl StrongValue {
                 return group.outcomes.clone();
             }
             if errand.group < known.floor && !place.rules.broken(Mutant::StaleGroupApplied) {
-                return vec![Outcome::Unknown; operations.len()];
+                let outcome = |operation: &Operation| match operation.action {
+                    Action::Read => Outcome::Read,
+                    _ => Outcome::Unknown,
+                };
+                return operations.iter().map(outcome).collect();
             }
         }
         let outcomes: Vec<Outcome> = (first..)
@@ -372,9 +373,9 @@ impl StrongValue {
         });
         let floor = known.floor;
         known.groups.retain(|group| group.number >= floor);
-        while known.groups.len() > GROUPS_UNDER_WAY_MAX {
+        while known.groups.len() > GROUPS_KEPT_MAX {
             let dropped = known.groups.remove(0);
-            known.floor = known.floor.max(dropped.number + 1);
+            known.floor = known.floor.max(dropped.number.saturating_add(1));
         }
         while self.groups.len() > PROPOSERS_MAX {
             let silent = self.groups.iter().min_by_key(|(o, g)| (g.hlc, **o));

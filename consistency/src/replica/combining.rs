@@ -18,7 +18,8 @@ use std::time::Duration;
 use crate::effect::Note;
 use crate::key::{NodeId, Row};
 use crate::limits::{
-    DELEGATE_BYTES_MAX, GROUP_OPERATIONS_MAX, HANDED_MAX, OWNER_KEPT_MS, OWNERS_MAX,
+    COMBINE_BYTES_MAX, DELEGATE_BYTES_MAX, DELEGATE_HEDGE_MS, GROUP_OPERATIONS_MAX,
+    GROUPS_AWAY_MAX, HANDED_MAX, OWNER_KEPT_MS, OWNERS_MAX,
 };
 use crate::message::{Message, Vote};
 use crate::quorum::Tally;
@@ -27,11 +28,11 @@ use crate::request::Path;
 use crate::rules::Mutant;
 use crate::version::Ballot;
 
-use super::Replica;
 use super::delegation::bytes_of;
-use super::strong::{Coordinator, Group, Phase, Proposal};
+use super::group::{Coordinator, Group, Phase, Proposal};
 use super::turn::Turn;
 use super::votes::unreported;
+use super::{Replica, Timer};
 
 /// A group that another coordinator handed over.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub(super) struct Handed {
     /// Its conversation about it: the newest, should it have asked again.
     vote: Vote,
     pub(super) errand: Errand,
+    /// Round trips that the group it joined had made before.
+    pub(super) joined: u8,
 }
 
 /// Whose ballots won which row a moment ago.
@@ -73,56 +76,77 @@ impl Owners {
 impl Replica {
     /// Whether the row's group, refused by this ballot, goes to the ballot's owner from now on.
     pub(super) fn yields(&mut self, turn: &Turn<'_>, row: &Row, promised: Ballot) -> bool {
+        let now = turn.now.monotonic;
         let owner = promised.origin.node;
-        if !self.suits_as_owner(turn.now.monotonic, row, owner) {
+        let suits = self.suits_as_owner(now, owner);
+        let Some(group) = self.group_mut(row) else {
+            return false;
+        };
+        // Were those passed on, too, two owners could send everything to and fro for ever.
+        if !suits || !group.handed.is_empty() {
             return false;
         }
-        self.owners.keep(row, owner, turn.now.monotonic);
+        // It is alive: should it have been asked before, its answer was late.
+        group.combiners.retain(|asked| *asked != owner);
+        self.owners.keep(row, owner, now);
         true
     }
 
-    /// Whether a group of the row may be handed to this node: it answers and votes, was not asked before, and is not
-    /// much farther from its quorum than this node is from its own.
-    fn suits_as_owner(&self, now: Duration, row: &Row, owner: NodeId) -> bool {
-        let (Some(group), Some(peer)) = (self.group(row), self.peers.get(&owner)) else {
+    /// Whether groups may be handed to this node: it answers and votes, and is not much farther from its quorum than this
+    /// node is from its own.
+    fn suits_as_owner(&self, now: Duration, owner: NodeId) -> bool {
+        let Some(peer) = self.peers.get(&owner) else {
             return false;
         };
         let answers = peer.reachable(now) && peer.votes && !peer.clock_disputed(now);
-        let own = self.quorum_round_trip(now, row.shard());
+        let own = self.regions_round_trip(now).unwrap_or(Duration::MAX / 5);
         let near = peer.quorum.is_some_and(|theirs| theirs <= own * 5 / 4);
-        let free = group.handed.is_empty() && !group.combiners.contains(&owner);
-        answers && near && free && self.may_delegate()
+        answers && near && self.may_delegate()
     }
 
     /// Hands the row's group, which somebody waits for, to the row's owner, if it has one; whether it did.
     pub(super) fn begin_combining(&mut self, turn: &mut Turn<'_>, row: &Row) -> bool {
         let now = turn.now.monotonic;
-        let owner = self.owners.of(row, now);
-        let Some(owner) = owner.filter(|owner| self.suits_as_owner(now, row, *owner)) else {
+        let (Some(owner), Some(group)) = (self.owners.of(row, now), self.group(row)) else {
             return false;
         };
+        let stays = !group.handed.is_empty() || group.combiners.contains(&owner);
+        if stays || !self.suits_as_owner(now, owner) {
+            return false;
+        }
         let Some(errand) = self.what_to_hand_over(turn, row) else {
             return false;
         };
+        let Some(peer) = self.peers.get(&owner) else {
+            return false;
+        };
+        let (there, far) = (peer.round_trip(), peer.region != self.me.region);
+        let quorum = peer.quorum.unwrap_or_default();
+        let delegated = !self.delegates(now, row.shard()).is_empty()
+            && bytes_of(&errand) < DELEGATE_BYTES_MAX / 2;
+        let ballot = if delegated { 1 } else { 2 };
         let Some(group) = self.group_mut(row) else {
             return false;
         };
         group.proposed = true;
         group.combiners.push(owner);
         group.phase = Phase::Combine(owner);
-        group.round_trips = group.round_trips.saturating_add(1);
+        group.round_trips = group.round_trips.saturating_add(u8::from(far));
         for id in group.jobs.clone() {
             self.begun(id);
         }
-        // There and back, the ballot under way, and the next one.
-        let there = self.peers.get(&owner).map(|peer| peer.round_trip());
-        let patience = self.attempt_patience(now, row.shard(), 0) + 2 * there.unwrap_or_default();
+        // There and back, the ballot under way and the next one; a quarter more, and what a busy machine adds.
+        let round_trips = (there + 2 * ballot * quorum) * 5 / 4;
+        let patience = round_trips + Duration::from_millis(DELEGATE_HEDGE_MS);
         let round = self.next_round_within(turn, row, patience);
         let vote = self.vote(row, round);
         self.send(turn, owner, Message::Combine { vote, errand });
         if let Some(coordinator) = self.coordinators.get_mut(row) {
             let group = coordinator.take_group();
             coordinator.away.extend(group);
+            coordinator.paced_until = now + (there + quorum) / GROUPS_AWAY_MAX as u32;
+            let wake = coordinator.paced_until;
+            self.set_timer(wake, Timer::Retry(row.clone()));
         }
         self.next_group(turn, row);
         true
@@ -136,7 +160,7 @@ impl Replica {
             eventual: unreported(record, &slot),
             ..self.own_errand(row, group)
         };
-        (bytes_of(&errand) <= DELEGATE_BYTES_MAX).then_some(errand)
+        (bytes_of(&errand) <= COMBINE_BYTES_MAX).then_some(errand)
     }
 
     /// A peer hands its group over: it goes out with the next ballot.
@@ -147,13 +171,22 @@ impl Replica {
         vote: Vote,
         errand: Errand,
     ) {
-        if errand.operations.len() > GROUP_OPERATIONS_MAX {
-            // No honest coordinator has so many.
+        let honest = errand.operations.len() <= GROUP_OPERATIONS_MAX;
+        if !honest || errand.proposer.node != from {
+            return;
+        }
+        if !self.quorum_reachable(turn.now.monotonic, vote.row.shard()) {
+            // The asker, who may reach one, proposes it when this node does not answer.
             return;
         }
         let row = vote.row.clone();
         let coordinator = self.coordinators.entry(row.clone()).or_default();
-        let handed = Handed { from, vote, errand };
+        let handed = Handed {
+            from,
+            vote,
+            errand,
+            joined: 0,
+        };
         let group = coordinator.group_mut();
         let known = group.and_then(|group| group.known(&handed));
         if let Some(known) = known {
@@ -185,19 +218,25 @@ impl Replica {
         }
         // The votes are used up here, whoever logs the outcome.
         self.store_all_seen(turn);
-        let waits = self
-            .coordinators
-            .get(row)
-            .is_some_and(Coordinator::is_waited_for);
         // Who hands its own groups to somebody else is no owner.
         let owner = self.owners.of(row, turn.now.monotonic).is_none();
-        let busy = owner && (waits || !group.jobs.is_empty() || group.handed.len() > 1);
+        let coordinator = self.coordinators.get(row);
+        let others = |node: NodeId| {
+            let waits = coordinator.is_some_and(|c| c.is_wanted_beside(node));
+            let beside = group.handed.iter().any(|handed| handed.from != node);
+            waits || beside || !group.jobs.is_empty()
+        };
+        let busy: Vec<bool> = group
+            .handed
+            .iter()
+            .map(|it| owner && others(it.from))
+            .collect();
         let mut outcomes = proposal
             .outcomes
             .iter()
             .skip(group.operations.len())
             .cloned();
-        for handed in &group.handed {
+        for (handed, busy) in group.handed.iter().zip(busy) {
             turn.note(Note::Combined);
             let count = handed.errand.operations.len();
             let combined = Combined {
@@ -208,7 +247,7 @@ impl Replica {
                     recalled: false,
                 },
                 voters: proposal.votes.nodes().iter().copied().collect(),
-                round_trips: group.round_trips,
+                round_trips: group.round_trips.saturating_sub(handed.joined),
                 busy,
             };
             let answer = Message::Combined {

@@ -15,7 +15,7 @@ use crate::codec::Encode;
 use crate::effect::Note;
 use crate::key::{NodeId, Row, ShardId};
 use crate::layout;
-use crate::limits::{DELEGATE_BYTES_MAX, DELEGATE_HEDGE_MS};
+use crate::limits::{DELEGATE_BYTES_MAX, DELEGATE_HEDGE_MS, GROUP_OPERATIONS_MAX, HANDED_MAX};
 use crate::message::{Message, Vote};
 use crate::port::Family;
 use crate::quorum::Tally;
@@ -25,7 +25,7 @@ use crate::request::Path;
 use crate::rules::Mutant;
 use crate::version::Ballot;
 
-use super::strong::{Phase, Proposal};
+use super::group::{Phase, Proposal};
 use super::turn::Turn;
 use super::votes::promise_of;
 use super::{Replica, Standing};
@@ -40,7 +40,7 @@ impl Replica {
 
     /// The replicas that complete a quorum with this node and answer, nearest first. None while this node may not
     /// vote, and none where a region has several replicas: there a promise is not one node's to give.
-    fn delegates(&self, now: Duration, shard: ShardId) -> Vec<NodeId> {
+    pub(super) fn delegates(&self, now: Duration, shard: ShardId) -> Vec<NodeId> {
         let Some(held) = self.shards.get(&shard).filter(|_| self.may_delegate()) else {
             return Vec::new();
         };
@@ -158,6 +158,11 @@ impl Replica {
         shipped: Promise,
         errands: &[Errand],
     ) {
+        let short = |errand: &Errand| errand.operations.len() <= GROUP_OPERATIONS_MAX;
+        if errands.len() > HANDED_MAX + 1 || !errands.iter().all(short) {
+            // No honest coordinator sends so many.
+            return;
+        }
         let asker_votes = self.peers.get(&from).is_some_and(|peer| peer.votes);
         if !asker_votes && !self.rules.broken(Mutant::DelegatesWithoutVote) {
             // Its promise is none. One that votes since a moment is asked again, by the ordinary way.

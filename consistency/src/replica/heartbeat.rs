@@ -256,7 +256,9 @@ impl Replica {
             votes: self.standing == Standing::Voting,
             lost: self.standing == Standing::Lost,
             urgent,
-            quorum_us: self.regions_round_trip(now).as_micros() as u64,
+            quorum_us: self
+                .regions_round_trip(now)
+                .map(|round_trip| round_trip.as_micros() as u64),
         };
         let ping = heartbeat.ping;
         if let Some(peer) = self.peers.get_mut(&to) {
@@ -313,7 +315,7 @@ impl Replica {
             }
         };
         peer.votes = heartbeat.votes;
-        peer.quorum = Some(Duration::from_micros(heartbeat.quorum_us));
+        peer.quorum = heartbeat.quorum_us.map(Duration::from_micros);
         let newly_lost = heartbeat.lost && !peer.lost;
         peer.lost = heartbeat.lost;
         // Relative to a heartbeat we never saw: neither believed nor echoed, so that the next lists all.

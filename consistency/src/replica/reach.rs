@@ -55,25 +55,29 @@ impl Replica {
             .is_some_and(|held| held.voters.reached(votes))
     }
 
-    /// The round trip to the nearest quorum of a shard.
+    /// The round trip to the nearest quorum of a shard; to the farthest region that answers where none does.
     pub(super) fn quorum_round_trip(&self, now: Duration, shard: ShardId) -> Duration {
-        let held = self.shards.get(&shard);
-        let regions = held.map(|held| held.voters.regions());
-        regions.map_or(Duration::ZERO, |regions| {
-            self.majority_round_trip(now, regions)
-        })
+        let Some(held) = self.shards.get(&shard) else {
+            return Duration::ZERO;
+        };
+        let regions = held.voters.regions();
+        let trips = self.round_trips(now, regions);
+        let majority = majority_trip(&trips, regions.len());
+        majority.or(trips.last().copied()).unwrap_or(Duration::ZERO)
     }
 
-    /// The round trip to the nearest majority of all regions.
-    pub(super) fn regions_round_trip(&self, now: Duration) -> Duration {
-        self.majority_round_trip(now, &self.topology.regions)
+    /// The round trip to the nearest majority of all regions; `None` while none answers.
+    pub(super) fn regions_round_trip(&self, now: Duration) -> Option<Duration> {
+        let regions = &self.topology.regions;
+        majority_trip(&self.round_trips(now, regions), regions.len())
     }
 
-    fn majority_round_trip(
+    /// The round trips to the other regions of which a voter answers, shortest first.
+    fn round_trips(
         &self,
         now: Duration,
         regions: &BTreeMap<RegionId, Vec<NodeId>>,
-    ) -> Duration {
+    ) -> Vec<Duration> {
         let nearest = |nodes: &Vec<NodeId>| {
             let peers = nodes.iter().filter_map(|node| self.peers.get(node));
             let voting = peers.filter(|p| p.reachable(now) && p.votes);
@@ -84,11 +88,7 @@ impl Replica {
             .filter(|(region, _)| **region != self.me.region);
         let mut trips: Vec<Duration> = others.filter_map(|(_, nodes)| nearest(nodes)).collect();
         trips.sort_unstable();
-        let others = majority(regions.len()) - 1;
-        match others.checked_sub(1).and_then(|at| trips.get(at)) {
-            Some(round_trip) => *round_trip,
-            None => trips.last().copied().unwrap_or(Duration::ZERO),
-        }
+        trips
     }
 
     /// How long one attempt of a conversation with a quorum lasts; longer after earlier ones failed, in
@@ -133,5 +133,13 @@ impl Replica {
             };
             self.finish(turn, id, Err(refusal));
         }
+    }
+}
+
+/// The round trip to a majority of so many regions, this one included.
+fn majority_trip(trips: &[Duration], regions: usize) -> Option<Duration> {
+    match majority(regions) - 1 {
+        0 => Some(Duration::ZERO),
+        others => trips.get(others - 1).copied(),
     }
 }

@@ -208,7 +208,7 @@ impl Bench {
             votes: true,
             lost,
             urgent: false,
-            quorum_us: 0,
+            quorum_us: None,
         })
     }
 

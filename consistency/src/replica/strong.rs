@@ -3,14 +3,13 @@
 //! Operations on a row queue up here; at most [`GROUP_OPERATIONS_MAX`] are combined
 //! under one ballot. Once a group was proposed it is fixed: it is proposed again under
 //! new ballots until it is chosen or nobody waits for it any more, and the value itself
-//! remembers the last group of each proposer, so that it takes effect once.
+//! remembers the groups that each proposer has under way, so that each takes effect once.
 //!
 //! [`Replica::begin_attempt`] chooses how the base is reached: where it takes one round trip the group is delegated
 //! (`delegation.rs`), to each replica at most once and until a higher ballot stands in the way; else a quorum is
 //! prepared, which takes two. Where another coordinator's ballots win the row, the group is handed to that one
 //! (`combining.rs`).
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::clock::Hlc;
 use crate::effect::Note;
 use crate::key::{NodeId, Row, ShardId};
 use crate::limits::{
-    BACKOFF_MS_MAX, DEDUP_SESSIONS_MAX, GROUP_OPERATIONS_MAX, GROUPS_AWAY_MAX, ROW_QUEUE_MAX,
+    BACKOFF_MS_MAX, DEDUP_SESSIONS_MAX, GROUP_BYTES_MAX, GROUP_OPERATIONS_MAX, ROW_QUEUE_MAX,
 };
 use crate::message::{Message, Vote};
 use crate::port::Damaged;
@@ -33,125 +32,12 @@ use crate::session::Context;
 use crate::topology::ValueType;
 use crate::version::Ballot;
 
-use super::combining::Handed;
+use super::group::{Coordinator, Group, Phase, Proposal};
 use super::jobs::{JobId, Stage};
 use super::reach::{REGION_GONE, UNREACHABLE};
 use super::strong_answer::condition_failed;
 use super::turn::Turn;
 use super::{Replica, Timer};
-
-/// What runs and waits on one row.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Coordinator {
-    queue: VecDeque<JobId>,
-    /// Groups of other coordinators, for the next ballot; of each node its newest.
-    pub(super) handed: Vec<Handed>,
-    /// The group that is proposed here.
-    group: Option<Group>,
-    /// Groups that another coordinator was handed.
-    pub(super) away: Vec<Group>,
-    /// Groups that came back from there as they were, to be proposed here.
-    pub(super) back: VecDeque<Group>,
-    attempts: u32,
-}
-
-/// The group in flight.
-#[derive(Clone, Debug)]
-pub(super) struct Group {
-    /// The same for every attempt.
-    pub(super) number: u64,
-    pub(super) jobs: Vec<JobId>,
-    pub(super) operations: Vec<Operation>,
-    /// Whether it was proposed: from then on its operations are fixed.
-    pub(super) proposed: bool,
-    /// Groups of other coordinators that go out under the same ballot.
-    pub(super) handed: Vec<Handed>,
-    /// To whom it was delegated; to nobody twice.
-    pub(super) delegates: Vec<NodeId>,
-    /// Who was asked to combine it; nobody twice.
-    pub(super) combiners: Vec<NodeId>,
-    /// Whether a higher ballot stood in its way: then it is prepared.
-    pub(super) refused: bool,
-    pub(super) round: u64,
-    pub(super) round_trips: u8,
-    pub(super) phase: Phase,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Phase {
-    /// A far replica was handed the group under this ballot.
-    Delegate(Ballot, NodeId),
-    /// This coordinator was handed the group, to combine it into its next ballot.
-    Combine(NodeId),
-    Prepare(Attempt),
-    Accept(Proposal),
-    Paused,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Proposal {
-    pub(super) ballot: Ballot,
-    pub(super) value: Arc<StrongValue>,
-    pub(super) outcomes: Vec<Outcome>,
-    pub(super) votes: Tally,
-    pub(super) absorbed: bool,
-    pub(super) path: Path,
-}
-
-impl Coordinator {
-    pub(super) fn group_mut(&mut self) -> Option<&mut Group> {
-        self.group.as_mut()
-    }
-
-    pub(super) fn take_group(&mut self) -> Option<Group> {
-        self.group.take()
-    }
-
-    /// Whether the next group would have something to do.
-    pub(super) fn is_waited_for(&self) -> bool {
-        !(self.queue.is_empty() && self.handed.is_empty() && self.back.is_empty())
-    }
-
-    /// Whether the next group may begin: not another one that goes away, should too many be.
-    fn is_free(&self) -> bool {
-        let stays = !(self.handed.is_empty() && self.back.is_empty());
-        self.group.is_none() && (stays || self.away.len() < GROUPS_AWAY_MAX)
-    }
-
-    /// The lowest number of a group that is under way.
-    fn oldest(&self) -> Option<u64> {
-        let groups = self.group.iter().chain(&self.away).chain(&self.back);
-        groups.map(|group| group.number).min()
-    }
-
-    /// Takes the group that was handed over in this conversation.
-    pub(super) fn take_away(&mut self, round: u64) -> Option<Group> {
-        let at = self.away.iter().position(|group| group.round == round)?;
-        Some(self.away.swap_remove(at))
-    }
-}
-
-impl Group {
-    /// The same group of the same coordinator, if it goes out with this one.
-    pub(super) fn known(&mut self, handed: &Handed) -> Option<&mut Handed> {
-        let number = handed.errand.group;
-        let same = |it: &&mut Handed| it.from == handed.from && it.errand.group == number;
-        self.handed.iter_mut().find(same)
-    }
-
-    /// Whether it may be delegated to this replica.
-    pub(super) fn suits(&self, delegate: NodeId) -> bool {
-        !self.refused && !self.delegates.contains(&delegate)
-    }
-
-    /// The ballot under which it is delegated, and to whom.
-    pub(super) fn phase_delegate(&self) -> Option<(Ballot, NodeId)> {
-        match self.phase {
-            Phase::Delegate(ballot, node) => Some((ballot, node)),
-            _ => None,
-        }
-    }
-}
 
 impl Replica {
     /// Begins a strong request.
@@ -238,9 +124,15 @@ impl Replica {
             return;
         };
         coordinator.attempts = 0;
-        let back = coordinator.back.pop_front();
-        coordinator.group = back.or(Some(Group {
+        if let Some(back) = coordinator.back.pop_front() {
+            coordinator.group = Some(back);
+            self.begin_attempt(turn, row);
+            return;
+        }
+        coordinator.begun += 1;
+        coordinator.group = Some(Group {
             number,
+            ordinal: coordinator.begun,
             jobs: Vec::new(),
             operations: Vec::new(),
             proposed: false,
@@ -251,7 +143,7 @@ impl Replica {
             round: 0,
             round_trips: 0,
             phase: Phase::Paused,
-        }));
+        });
         self.begin_attempt(turn, row);
     }
 
@@ -265,15 +157,18 @@ impl Replica {
             return;
         };
         // Each of those has a name of its own, so it may join a group that was proposed.
-        group.handed.append(&mut coordinator.handed);
+        group.take_handed(&mut coordinator.handed);
         if group.proposed {
             return;
         }
-        while group.jobs.len() < GROUP_OPERATIONS_MAX {
+        let payload = |id: &JobId| jobs.get(id).map(|job| payload(&job.request.command));
+        let mut bytes: usize = group.jobs.iter().filter_map(payload).sum();
+        while group.jobs.len() < GROUP_OPERATIONS_MAX && bytes < GROUP_BYTES_MAX {
             let Some(id) = coordinator.queue.pop_front() else {
                 break;
             };
-            if jobs.contains_key(&id) {
+            if let Some(more) = payload(&id) {
+                bytes += more;
                 group.jobs.push(id);
             }
         }
@@ -332,7 +227,8 @@ impl Replica {
 
     /// Begins the next group, unless one runs: what was woken meanwhile may have begun it.
     pub(super) fn next_group(&mut self, turn: &mut Turn<'_>, row: &Row) {
-        let free = self.coordinators.get(row).filter(|c| c.is_free());
+        let now = turn.now.monotonic;
+        let free = self.coordinators.get(row).filter(|c| c.is_free(now));
         let Some(coordinator) = free else {
             return;
         };
@@ -647,8 +543,7 @@ impl Replica {
         turn.note(Note::Nacked);
         // Ballots are clock values: having seen it, the next one lies above.
         let _ = self.clock.observe(turn.now, Hlc(promised.n));
-        if self.yields(turn, row, promised) {
-            self.begin_attempt(turn, row);
+        if self.yields(turn, row, promised) && self.begin_combining(turn, row) {
             return;
         }
         let round_trip = self.quorum_round_trip(turn.now.monotonic, row.shard());
@@ -674,8 +569,9 @@ impl Replica {
         let paused = self
             .group_mut(row)
             .is_some_and(|group| matches!(group.phase, Phase::Paused));
-        if paused {
-            self.begin_attempt(turn, row);
+        match paused {
+            true => self.begin_attempt(turn, row),
+            false => self.next_group(turn, row),
         }
     }
 
@@ -742,6 +638,14 @@ impl Replica {
     pub(super) fn may_be_applied(&self, id: JobId) -> bool {
         let job = self.jobs.get(&id);
         job.is_some_and(|job| job.stage == Stage::Begun && !job.request.command.is_read())
+    }
+}
+
+/// The bytes that a strong operation writes.
+fn payload(command: &Command) -> usize {
+    match command {
+        Command::Put(_, value) | Command::CompareAndSet(_, _, Some(value)) => value.len(),
+        _ => 0,
     }
 }
 

@@ -18,9 +18,9 @@ use crate::session::Context;
 use crate::value::State;
 use crate::version::Ballot;
 
+use super::group::{Group, Proposal};
 use super::jobs::JobId;
 use super::shard::Waiting;
-use super::strong::{Group, Proposal};
 use super::turn::Turn;
 use super::{Replica, local};
 

@@ -44,6 +44,7 @@ pub(super) fn run(seed: u64, rules: Rules, readable: bool) -> Option<Outcome> {
 impl World {
     fn step(&mut self) {
         self.now += 1;
+        self.late_arrive(false);
         let draw = self.random.below(1000);
         match draw {
             0..640 => self.deliver_some(),
@@ -137,6 +138,7 @@ impl World {
             self.hand_over();
         }
         self.faulty = false;
+        self.late_arrive(true);
         self.ship_all();
         for number in 0..REGIONS {
             let at = self.proposer(number);

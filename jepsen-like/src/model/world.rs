@@ -31,6 +31,10 @@ pub(super) const REGIONS: usize = 3;
 const LOST_PERMILLE: u64 = 60;
 const DOUBLED_PERMILLE: u64 = 40;
 
+/// Messages that come much later than others, per thousand, and how many of those arrive in a step, per thousand.
+const LATE_PERMILLE: u64 = 30;
+const ARRIVES_PERMILLE: u64 = 6;
+
 /// What distinguishes one schedule from another beside chance.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
@@ -147,6 +151,8 @@ pub(super) struct World {
     pub(super) voters: Voters,
     pub(super) nodes: Vec<Node>,
     pub(super) network: Vec<Envelope>,
+    /// Messages that nobody counts on any more.
+    late: Vec<Envelope>,
     /// Whether the network loses and doubles.
     pub(super) faulty: bool,
     /// Every origin's log of the row's shard; replicas apply them in order, at their own pace.
@@ -181,6 +187,7 @@ impl World {
             voters: Voters::new(regions),
             nodes: (0..count).map(|at| Node::new(at, region(at))).collect(),
             network: Vec::new(),
+            late: Vec::new(),
             faulty: true,
             logs: BTreeMap::new(),
             readmission: None,
@@ -223,8 +230,23 @@ impl World {
             if self.random.chance(DOUBLED_PERMILLE) {
                 self.network.push(envelope.clone());
             }
+            if self.random.chance(LATE_PERMILLE) {
+                self.late.push(envelope);
+                return;
+            }
         }
         self.network.push(envelope);
+    }
+
+    /// Lets some of the late messages arrive, or all.
+    pub(super) fn late_arrive(&mut self, all: bool) {
+        let mut at = 0;
+        while at < self.late.len() {
+            match all || self.random.chance(ARRIVES_PERMILLE) {
+                true => self.network.push(self.late.swap_remove(at)),
+                false => at += 1,
+            }
+        }
     }
 
     /// Sends a question to a node, of the asker's epoch.

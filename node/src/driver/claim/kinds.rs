@@ -44,7 +44,7 @@ fn heartbeat() -> Message {
         votes: true,
         lost: false,
         urgent: false,
-        quorum_us: 0,
+        quorum_us: None,
     })
 }
 

@@ -396,7 +396,7 @@ fn messages() -> Vec<Message> {
         votes: true,
         lost: true,
         urgent: true,
-        quorum_us: 90_000,
+        quorum_us: Some(90_000),
     };
     let quiet = Heartbeat {
         echo: None,
