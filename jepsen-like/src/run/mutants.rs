@@ -11,12 +11,13 @@ use hansa_consistency::rules::Mutant;
 use super::outcome::Finding;
 use super::{Cell, Options, Outcome, Round, round};
 use crate::cluster::Spec;
-use crate::nemesis::{Action, Disk, Layout, Nemesis, Refused};
+use crate::nemesis::{Action, Disk, Layout, Nemesis, Plan, Planned, Refused};
 use crate::target::Target;
 use crate::target::hansa::HansaTarget;
-use crate::workload::{Levels, Workload};
+use crate::workload::{Levels, Recipe, Workload};
 
 mod list;
+mod stages;
 
 pub use list::{ELSEWHERE, all};
 
@@ -40,6 +41,9 @@ pub struct Candidate {
     pub name: String,
     /// What clients do and which faults strike. All kinds of fault strike in every round.
     pub cell: Cell,
+    /// Where a plan drawn from the seed would hardly ever bring it about: what is done when instead, of the kinds of the
+    /// cell and no others, and which operations clients do meanwhile.
+    pub stage: Option<(Vec<Planned>, Recipe)>,
     /// Longest pause of a client between two operations.
     pub think: Duration,
     /// How much longer every sync takes throughout, milliseconds: the power then goes between a write and its sync.
@@ -268,7 +272,13 @@ impl<'a> Bench<'a> {
         for node in nodes {
             target.act(Action::Disk(node, Disk::Slow(slow))).await?;
         }
-        round::play(&self.options, number, (&self.candidate.cell, ROUND), target).await
+        let (options, cell) = (&self.options, (&self.candidate.cell, ROUND));
+        let Some((stage, recipe)) = &self.candidate.stage else {
+            return round::play(options, number, cell, target).await;
+        };
+        let plan = Plan::staged(target.layout(), stage.clone());
+        let random = super::random_of(options.seed, number);
+        round::play_plan(options, number, cell, (plan, *recipe, random), target).await
     }
 
     /// A cluster that does not start shows that a rule is broken, unless none is.
