@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use hansa_consistency::rules::Mutant;
 
-use super::stages::{forgotten_votes, started_twice, torn_again_and_again, word_of_the_other};
+use super::stages::{forgotten_votes, started_twice, torn_often, word_of_the_other};
 use super::{Candidate, Cell, Levels, Nemesis, Planned, Recipe, Workload};
-
-/// Rules of the processes that no round is for, and where they are looked for instead (`docs/mutants.md`).
-pub const ELSEWHERE: &[(&str, &str)] = &[];
 
 /// What a sync takes on a slow disk, milliseconds: groups are large, and most moments are between a write and its sync.
 const SLOW_MS: u64 = 60;
@@ -102,7 +99,7 @@ fn staged() -> Vec<Candidate> {
     };
     // Totals hide nothing that was lost, where the keys stay the same whatever is refused meanwhile.
     let steady = Recipe {
-        keys: 6,
+        keys: 12,
         rotate_after: u64::MAX,
         ..Workload::Counter.recipe()
     };
@@ -118,21 +115,16 @@ fn staged() -> Vec<Candidate> {
         cuts: true,
         ..staged
     };
-    let slow = |staged| Candidate {
-        slow_ms: SLOW_MS,
-        ..cut(staged)
-    };
-    let torn = (Workload::All, Workload::All.recipe());
-    let told = (Workload::Counter, acked);
+    let all = Workload::All.recipe();
+    let torn = on("BatchTorn", Workload::All, Eventual, all, torn_often());
+    let told = word_of_the_other();
+    let told = on("ClaimsIgnored", Workload::Counter, Session, acked, told);
     vec![
-        slow(on(
-            "BatchTorn",
-            torn.0,
-            Eventual,
-            torn.1,
-            torn_again_and_again(),
-        )),
-        // The file is written each 100 ms, and as much longer as a sync takes: what is lost has to be younger.
+        Candidate {
+            slow_ms: SLOW_MS,
+            ..cut(torn)
+        },
+        // The file is written each 100 ms, and as much later as a sync takes: what is lost has to be younger.
         Candidate {
             slow_ms: YOUNG_MS / 3,
             think: BUSY,
@@ -140,13 +132,7 @@ fn staged() -> Vec<Candidate> {
         },
         cut(strong("ShortStoreAccepted", forgotten_votes(400))),
         strong("StartCounted", started_twice()),
-        cut(on(
-            "ClaimsIgnored",
-            told.0,
-            Session,
-            told.1,
-            word_of_the_other(),
-        )),
+        cut(told),
     ]
 }
 

@@ -74,15 +74,12 @@ pub(super) fn started_twice() -> Vec<Planned> {
     let kept = Action::Data(A, Data::Keep);
     let restored = Action::Data(A, Data::Restore);
     let late = Action::Wire(B, A, Wire::Delay(LATE_MS));
+    let again = [Action::Kill(A), restored, Action::Start(A)];
     Stage::default()
         .begin(800, RegionIsolation, &without_c(Wire::Blackhole))
         .begin(800, OldCopy, &[Action::Kill(A), kept, Action::Start(A)])
         .begin(3_000, Delay, &[late])
-        .then(
-            3_000,
-            OldCopy,
-            &[Action::Kill(A), restored, Action::Start(A)],
-        )
+        .then(3_000, OldCopy, &again)
         // A link stands after one journey from B to A, B's answer comes with the next, A's log with two more.
         .begin(6_000, Reset, &between(A, C, Wire::Reset))
         .then(6_000, RegionIsolation, &between(A, B, Wire::Blackhole))
@@ -112,7 +109,7 @@ pub(super) fn word_of_the_other() -> Vec<Planned> {
 }
 
 /// The power of one node after the other goes in the middle of a sync, and of what was not synced a part is there.
-pub(super) fn torn_again_and_again() -> Vec<Planned> {
+pub(super) fn torn_often() -> Vec<Planned> {
     const EVERY_MS: u64 = 900;
     (1..=10)
         .fold(Stage::default(), |stage, number| {
