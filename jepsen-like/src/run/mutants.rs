@@ -23,8 +23,6 @@ pub use list::all;
 
 /// The load of a round: time for two or three faults of a kind.
 const ROUND: Duration = Duration::from_secs(10);
-/// Clients that begin at each node.
-const CLIENTS_PER_NODE: usize = 4;
 /// An operation is given up after this.
 const DEADLINE: Duration = Duration::from_millis(2_500);
 /// How long after healing everything must be quiet and equal. A whole cluster takes less than 10 s on a busy machine; a
@@ -44,6 +42,8 @@ pub struct Candidate {
     /// Where a plan drawn from the seed would hardly ever bring it about: what is done when instead, of the kinds of the
     /// cell and no others, and which operations clients do meanwhile.
     pub stage: Option<(Vec<Planned>, Recipe)>,
+    /// Clients that begin at each node.
+    pub clients: usize,
     /// Longest pause of a client between two operations.
     pub think: Duration,
     /// How much longer every sync takes throughout, milliseconds: the power then goes between a write and its sync.
@@ -210,7 +210,7 @@ impl<'a> Bench<'a> {
             round: ROUND,
             rounds: 1,
             asked: std::collections::BTreeMap::new(),
-            clients_per_node: CLIENTS_PER_NODE,
+            clients_per_node: candidate.clients,
             think: candidate.think,
             deadline: DEADLINE,
             settle_within: SETTLE_WITHIN,

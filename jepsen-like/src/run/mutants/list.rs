@@ -10,8 +10,14 @@ use super::{Candidate, Cell, Levels, Nemesis, Planned, Recipe, Workload};
 
 /// What a sync takes on a slow disk, milliseconds: groups are large, and most moments are between a write and its sync.
 const SLOW_MS: u64 = 60;
+/// What a sync takes on a disk so slow that others ask what is held before it is done, milliseconds.
+const SLUGGISH_MS: u64 = 150;
 /// What a disk loses of which the sequence file may not tell, milliseconds.
 const YOUNG_MS: u64 = 60;
+/// Clients that begin at each node.
+const FEW: usize = 4;
+/// Clients of which most wait for something.
+const MANY: usize = 24;
 /// Longest pause of a client that leaves nodes idle at times.
 const RELAXED: Duration = Duration::from_millis(60);
 /// Longest pause of a client that comes by often.
@@ -35,6 +41,7 @@ fn candidate(name: &str, workload: Workload, levels: Levels, nemeses: &[Nemesis]
             nemeses: nemeses.to_vec(),
         },
         stage: None,
+        clients: FEW,
         think: RELAXED,
         slow_ms: 0,
         cuts: false,
@@ -87,7 +94,7 @@ fn disks() -> Vec<Candidate> {
 
 /// Rules that matter only when several faults come in one order.
 fn staged() -> Vec<Candidate> {
-    use Levels::{Eventual, Session, Strong};
+    use Levels::{Eventual, Strong};
     let on = |name, workload, levels, recipe, stage: Vec<Planned>| {
         let kinds: BTreeSet<Nemesis> = stage.iter().map(|it| it.of).collect();
         let kinds: Vec<Nemesis> = kinds.into_iter().collect();
@@ -104,10 +111,10 @@ fn staged() -> Vec<Candidate> {
         ..Workload::Counter.recipe()
     };
     let strong = |name, stage| on(name, Workload::Counter, Strong, steady, stage);
-    // Every write waits for another region, and clients that move on make nodes ask for what they were sent already.
+    // Some writes wait for another region, and not so many that all clients do; a total tells so many increments apart.
     let acked = Recipe {
-        hop: Some(300),
-        acked: 1000,
+        rotate_after: 50,
+        acked: 150,
         acking: 1,
         ..Workload::Counter.recipe()
     };
@@ -118,7 +125,7 @@ fn staged() -> Vec<Candidate> {
     let all = Workload::All.recipe();
     let torn = on("BatchTorn", Workload::All, Eventual, all, torn_often());
     let told = word_of_the_other();
-    let told = on("ClaimsIgnored", Workload::Counter, Session, acked, told);
+    let told = on("ClaimsIgnored", Workload::Counter, Eventual, acked, told);
     vec![
         Candidate {
             slow_ms: SLOW_MS,
@@ -132,7 +139,11 @@ fn staged() -> Vec<Candidate> {
         },
         cut(strong("ShortStoreAccepted", forgotten_votes(400))),
         strong("StartCounted", started_twice()),
-        cut(told),
+        Candidate {
+            slow_ms: SLUGGISH_MS,
+            clients: MANY,
+            ..cut(told)
+        },
     ]
 }
 

@@ -87,24 +87,28 @@ pub(super) fn started_twice() -> Vec<Planned> {
         .0
 }
 
+/// How much longer a sync of B takes, milliseconds: more than lies between two questions of nodes to each other what they
+/// hold.
+const HELD_MS: u64 = 1_200;
+
 /// C is cut off. B's syncs take long, and its power goes in the middle of one; then A's disk is replaced. What A
 /// acknowledged with B's word for it is on no other disk.
 pub(super) fn word_of_the_other() -> Vec<Planned> {
     use Nemesis::{PowerCut, Reset, SlowDisk, WipedNode};
-    let slow = Action::Disk(B, Disk::Slow(500));
+    let slow = Action::Disk(B, Disk::Slow(HELD_MS));
     let cut = Action::Data(B, Data::DropUnsynced);
     let wiped = Action::Data(A, Data::Wipe);
     Stage::default()
         // Not a black hole: nothing is to come to C afterwards.
-        .begin(2_500, Reset, &without_c(Wire::Reset))
-        .begin(2_500, SlowDisk, &[slow])
-        .begin(5_500, PowerCut, &[Action::Kill(B), cut])
+        .begin(4_500, Reset, &without_c(Wire::Reset))
+        .begin(4_500, SlowDisk, &[slow])
+        .begin(6_000, PowerCut, &[Action::Kill(B), cut])
         // What B said before has arrived at A, and been answered.
-        .begin(5_700, WipedNode, &[Action::Kill(A), wiped])
-        .then(5_700, SlowDisk, &[Action::Disk(B, Disk::Healthy)])
-        .then(5_900, Reset, &[Action::HealWires])
-        .then(5_900, PowerCut, &[Action::Start(B)])
-        .then(5_900, WipedNode, &[Action::Start(A)])
+        .begin(6_200, WipedNode, &[Action::Kill(A), wiped])
+        .then(6_200, SlowDisk, &[Action::Disk(B, Disk::Healthy)])
+        .then(6_400, Reset, &[Action::HealWires])
+        .then(6_400, PowerCut, &[Action::Start(B)])
+        .then(6_400, WipedNode, &[Action::Start(A)])
         .0
 }
 
