@@ -16,8 +16,10 @@ const SLUGGISH_MS: u64 = 150;
 const YOUNG_MS: u64 = 60;
 /// Clients that begin at each node.
 const FEW: usize = 4;
+/// Clients for votes on every key at every time.
+const SOME: usize = 12;
 /// Clients of which most wait for something.
-const MANY: usize = 24;
+const MANY: usize = 40;
 /// Longest pause of a client that leaves nodes idle at times.
 const RELAXED: Duration = Duration::from_millis(60);
 /// Longest pause of a client that comes by often.
@@ -114,7 +116,7 @@ fn staged() -> Vec<Candidate> {
     // Some writes wait for another region, and not so many that all clients do; a total tells so many increments apart.
     let acked = Recipe {
         rotate_after: 50,
-        acked: 150,
+        acked: 250,
         acking: 1,
         ..Workload::Counter.recipe()
     };
@@ -134,7 +136,7 @@ fn staged() -> Vec<Candidate> {
         // The file is written each 100 ms, and as much later as a sync takes: what is lost has to be younger.
         Candidate {
             slow_ms: YOUNG_MS / 3,
-            think: BUSY,
+            clients: SOME,
             ..cut(strong("SequenceNotSynced", forgotten_votes(YOUNG_MS)))
         },
         cut(strong("ShortStoreAccepted", forgotten_votes(400))),
