@@ -481,7 +481,7 @@ impl Cluster {
                 disk.act_data(change)?;
                 let done = disk.counters();
                 match change {
-                    Data::DropUnsynced => done.lost > 0,
+                    Data::DropUnsynced | Data::LoseTail(_) => done.lost > 0,
                     Data::Tear => done.torn,
                     _ => true,
                 }
@@ -502,7 +502,7 @@ impl Cluster {
     fn change_files(&mut self, name: &str, change: Data) -> Result<(), Refused> {
         let (folder, kept) = (self.files.data(name), self.files.kept(name));
         let changed = match change {
-            Data::DropUnsynced | Data::Tear => return Err(no_disk()),
+            Data::DropUnsynced | Data::Tear | Data::LoseTail(_) => return Err(no_disk()),
             Data::FlipBit => data::flip_bit(&folder, &mut self.random),
             Data::Misdirect => data::misdirect(&folder, &mut self.random),
             Data::Wipe => data::wipe(&folder),

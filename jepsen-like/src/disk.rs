@@ -12,12 +12,17 @@
 //! - The name of a file is also durable after a sync of the file itself, as on ext4, with the directories above it:
 //!   a new file's after `fsync` and `fdatasync`, a renamed file's after `fsync`. POSIX does not promise that, so
 //!   [`Entries::WithDirectory`] does without. A removal never is durable by a sync of the file.
-//! - Nothing else: no dirty page is ever written back by itself. A file renamed over another one without having been
+//! - Nothing else: but for a tear no dirty page is ever written back by itself. A file renamed over another one without having been
 //!   synced is empty after a cut, although ext4 tries to avoid just that (`auto_da_alloc`). Every state that is left
 //!   here can be left by a real disk.
 //! - Permissions, owners and times at once.
 //!
-//! A torn write leaves whole sectors of 512 bytes, a prefix or all but some, and gaps are zeros.
+//! A torn write is a cut in the middle of the kernel's writing back: each file, by itself, has some of its first changes
+//! since its last sync in whole, and of the write behind those whole sectors of 512 bytes, a prefix or all but some; gaps
+//! are zeros. The first 4 MiB of a file's unsynced writes take part.
+//! A lost tail is a cut after which what was synced in the last up to 1000 ms is gone too: a drive that said yes and kept
+//! it in its cache. The files at the top are spared, as if they lay on another one, and names that were durable stay: a
+//! file that is younger than the tail is there and empty.
 //! A failed sync returns EIO and marks the dirty pages of 4 KiB as clean, as Linux does: later syncs succeed and do
 //! not write these pages, unless they are written again; the size of the file becomes durable by a later sync. After
 //! a failed sync of a directory its names are still to be synced.

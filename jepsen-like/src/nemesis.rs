@@ -108,7 +108,7 @@ pub enum Nemesis {
     ClockFreeze,
     /// Everything that was not synced is gone, and the process with it.
     PowerCut,
-    /// As a power cut, and of the newest unsynced write a part is there.
+    /// As a power cut, and of what was not synced a part is there, of each file another.
     TornWrite,
     /// A sync fails.
     FailedSync,
@@ -120,6 +120,8 @@ pub enum Nemesis {
     BitFlip,
     /// A block at rest is one from elsewhere.
     MisdirectedBlock,
+    /// As a power cut, and the last of what was synced is gone too.
+    LostTail,
     /// A node comes back with an empty disk.
     WipedNode,
     /// A node comes back with an old copy of its disk.
@@ -187,6 +189,7 @@ impl Nemesis {
                 | Nemesis::FailedSync
                 | Nemesis::DiskFull
                 | Nemesis::SlowDisk
+                | Nemesis::LostTail
         )
     }
 
@@ -198,6 +201,7 @@ impl Nemesis {
             self,
             Nemesis::BitFlip
                 | Nemesis::MisdirectedBlock
+                | Nemesis::LostTail
                 | Nemesis::WipedNode
                 | Nemesis::OldCopy
                 | Nemesis::ClonedNode
@@ -263,8 +267,11 @@ pub enum Disk {
 pub enum Data {
     /// What was not synced is gone.
     DropUnsynced,
-    /// As [`Data::DropUnsynced`], and a part of the newest unsynced write is there.
+    /// As [`Data::DropUnsynced`], and of what was not synced a part is there, of each file another.
     Tear,
+    /// As [`Data::DropUnsynced`], and of what lies in directories below the top, what was synced in the last so many
+    /// milliseconds is gone too: a drive that said yes and kept it in its cache. At most 1000.
+    LoseTail(u64),
     /// One bit somewhere is another.
     FlipBit,
     /// One block somewhere is another block's.
@@ -283,7 +290,7 @@ impl Data {
     pub fn destroys(self) -> bool {
         matches!(
             self,
-            Data::FlipBit | Data::Misdirect | Data::Wipe | Data::Restore
+            Data::LoseTail(_) | Data::FlipBit | Data::Misdirect | Data::Wipe | Data::Restore
         )
     }
 }

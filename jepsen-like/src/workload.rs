@@ -148,6 +148,10 @@ pub struct Recipe {
     /// How often registers are scanned, permille of the operations on registers below level strong. Above 0, register
     /// keys have sort keys: [`ROWS`].
     pub scans: u64,
+    /// How often a write waits until other regions have it durably, permille.
+    pub acked: u64,
+    /// For how many of them, at most.
+    pub acking: u8,
 }
 
 impl Workload {
@@ -171,6 +175,8 @@ impl Workload {
             whole: 250,
             batches: 60,
             scans: 0,
+            acked: 60,
+            acking: 2,
         };
         let only = |registers, counters, sets| Recipe {
             registers,
@@ -385,8 +391,8 @@ impl Generator {
             level,
             tie: tie(random, level, writes),
             identified: writes && random.chance(identified),
-            ack_regions: match writes && random.chance(60) {
-                true => random.between(1, 2) as u8,
+            ack_regions: match writes && random.chance(recipe.acked) {
+                true => random.between(1, u64::from(recipe.acking)) as u8,
                 false => 0,
             },
         }

@@ -215,48 +215,90 @@ fn the_strict_disk_keeps_a_name_only_with_its_directory() {
 }
 
 #[test]
-fn a_torn_write_leaves_whole_sectors_of_the_newest_write() {
+fn a_torn_write_leaves_the_first_writes_and_whole_sectors_of_the_next() {
     const SECTOR: usize = 512;
-    let Some(bench) = bench("a_torn_write_leaves_whole_sectors_of_the_newest_write") else {
+    let Some(bench) = bench("a_torn_write_leaves_the_first_writes_and_whole_sectors_of_the_next")
+    else {
         return;
     };
-    let (mut prefixes, mut gaps) = (0, 0);
-    for round in 0..40 {
+    let (mut nothing, mut prefixes, mut gaps) = (0, 0, 0);
+    for round in 0..60 {
         let path = bench.at(&format!("file-{round}"));
         let file = write_synced(&path, &[1; 2 * SECTOR]);
-        file.write_at(&[2; SECTOR], 20_000).unwrap();
+        file.write_at(&[2; SECTOR], 0).unwrap();
         file.write_at(&[3; 10 * SECTOR], 2 * SECTOR as u64).unwrap();
         drop(file);
         let done = bench.disk.act_data(Data::Tear).unwrap();
         let bytes = fs::read(&path).unwrap();
-        assert_eq!(bytes[..2 * SECTOR], [1; 2 * SECTOR], "{done}");
         assert_eq!(bytes.len() % SECTOR, 0);
-        let sectors: Vec<u8> = bytes[2 * SECTOR..]
-            .chunks(SECTOR)
-            .map(|sector| {
-                assert!(sector.iter().all(|byte| *byte == sector[0]), "{done}");
-                sector[0]
-            })
-            .collect();
-        assert!(
-            sectors.len() <= 10 && sectors.iter().all(|it| [0, 3].contains(it)),
-            "{done}"
-        );
+        let sectors: Vec<u8> = bytes.chunks(SECTOR).map(|sector| sector[0]).collect();
+        for (sector, byte) in bytes.chunks(SECTOR).zip(&sectors) {
+            assert!(sector.iter().all(|it| it == byte), "{done}");
+        }
+        assert_eq!(sectors[1], 1, "{done}");
         let there = sectors.iter().filter(|it| **it == 3).count();
-        assert!(done.contains(&format!("{there} of 10 sectors")), "{done}");
-        match sectors.contains(&0) {
-            true => gaps += 1,
-            false => prefixes += 1,
+        assert!(there < 10 && (there == 0 || sectors[0] == 2), "{done}");
+        match (there, sectors[2..].contains(&0)) {
+            (0, _) => nothing += 1,
+            (_, true) => gaps += 1,
+            (_, false) => prefixes += 1,
         }
         fs::remove_file(&path).unwrap();
         sync_dir(bench.path());
     }
     assert!(
-        prefixes > 5 && gaps > 5,
-        "{prefixes} prefixes, {gaps} with gaps"
+        nothing > 5 && prefixes > 5 && gaps > 5,
+        "{nothing} with nothing, {prefixes} prefixes, {gaps} with gaps"
     );
-    let nothing = bench.disk.act_data(Data::Tear).unwrap();
-    assert!(nothing.contains("no unsynced write"), "{nothing}");
+    let none = bench.disk.act_data(Data::Tear).unwrap();
+    assert!(none.contains("no unsynced write"), "{none}");
+}
+
+#[test]
+fn each_file_is_torn_by_itself() {
+    let Some(bench) = bench("each_file_is_torn_by_itself") else {
+        return;
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    for round in 0..60 {
+        let paths = ["one", "two"].map(|name| bench.at(&format!("{name}-{round}")));
+        for path in &paths {
+            let file = write_synced(path, b"");
+            file.write_at(b"first", 0).unwrap();
+            file.write_at(b"second", 5).unwrap();
+        }
+        bench.disk.act_data(Data::Tear).unwrap();
+        seen.insert(paths.map(|path| fs::read(path).unwrap()));
+    }
+    // Nothing, the first, or both: a write within a sector is there or not.
+    assert!(seen.len() > 6, "{seen:?}");
+    let short = |bytes: &Vec<u8>| [&b""[..], b"first", b"firstsecond"].contains(&&bytes[..]);
+    assert!(seen.iter().flatten().all(short), "{seen:?}");
+}
+
+#[test]
+fn a_lost_tail_is_of_files_below_the_top_and_of_what_was_synced_in_it() {
+    let Some(bench) = bench("a_lost_tail_is_of_files_below_the_top_and_of_what_was_synced_in_it")
+    else {
+        return;
+    };
+    fs::create_dir(bench.at("store")).unwrap();
+    let paths = [bench.at("sequence"), bench.at("store/log")];
+    let files = paths.clone().map(|path| write_synced(&path, b"old"));
+    sync_dir(&bench.at("store"));
+    sync_dir(bench.path());
+    std::thread::sleep(Duration::from_millis(600));
+    for file in &files {
+        file.write_at(b"new", 0).unwrap();
+        file.sync_data().unwrap();
+    }
+    drop(files);
+    bench.disk.power_off();
+    // It counts back from when the power went.
+    std::thread::sleep(Duration::from_millis(600));
+    let done = bench.disk.act_data(Data::LoseTail(500)).unwrap();
+    let left = paths.map(|path| fs::read(path).unwrap());
+    assert_eq!(left, [b"new", b"old"], "{done}");
 }
 
 #[test]

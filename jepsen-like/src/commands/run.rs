@@ -38,11 +38,11 @@ pub struct RunArgs {
     /// Of `--target remote`: the URL of any node's client port.
     #[arg(long)]
     endpoint: Option<String>,
-    /// Workloads, by name or `all`.
-    #[arg(long, value_delimiter = ',', default_value = "all")]
+    /// Workloads, by name or `all`; all when it is not given, and of etcd `register`.
+    #[arg(long, value_delimiter = ',')]
     workload: Vec<String>,
-    /// Levels, by name or `all`: all of eventual, session, strong and mixed.
-    #[arg(long, value_delimiter = ',', default_value = "all")]
+    /// Levels, by name or `all`: eventual, session, strong and mixed; all when it is not given, and of etcd `strong`.
+    #[arg(long, value_delimiter = ',')]
     levels: Vec<String>,
     /// Kinds of fault, by name or `all`; `calm` for none.
     #[arg(long, value_delimiter = ',', default_value = "all")]
@@ -128,6 +128,7 @@ pub fn soak(args: SoakArgs) -> anyhow::Result<bool> {
 /// # Errors
 /// When an option is wrong, no cluster can be started, or a file not be written.
 pub fn run(args: RunArgs) -> anyhow::Result<bool> {
+    let args = args.completed();
     let options = args.options()?;
     println!(
         "seed {}; histories in {}",
@@ -235,6 +236,20 @@ fn gaps(outcome: &Outcome) -> Vec<report::Gap> {
 }
 
 impl RunArgs {
+    /// The same with what is not given and depends on the database.
+    fn completed(mut self) -> RunArgs {
+        let (workload, levels) = match self.target {
+            Kind::Hansa | Kind::Remote => ("all", "all"),
+            Kind::Etcd | Kind::EtcdSerializable => ("register", "strong"),
+        };
+        for (given, otherwise) in [(&mut self.workload, workload), (&mut self.levels, levels)] {
+            if given.is_empty() {
+                given.push(otherwise.to_owned());
+            }
+        }
+        self
+    }
+
     fn layout(&self, kinds: &[Nemesis]) -> Layout {
         let needed = kinds.iter().map(|kind| kind.regions_min()).max();
         Layout {
@@ -400,4 +415,33 @@ fn chosen<T: ValueEnum + Clone>(option: &str, names: &[String]) -> anyhow::Resul
         })
     };
     names.iter().map(choose).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    fn asked(words: &str) -> [String; 2] {
+        let line = format!("run {words}");
+        let run = Line::try_parse_from(line.split_whitespace()).unwrap().run;
+        let asked = run.completed().asked();
+        ["workload", "levels"].map(|name| asked[name].clone())
+    }
+
+    #[test]
+    fn a_database_is_asked_what_it_has_unless_something_else_is_named() {
+        assert_eq!(asked(""), ["all", "all"]);
+        assert_eq!(asked("--target etcd"), ["register", "strong"]);
+        let both = asked("--target etcd-serializable --workload contended");
+        assert_eq!(both, ["contended", "strong"]);
+        assert_eq!(asked("--levels session"), ["all", "session"]);
+    }
 }

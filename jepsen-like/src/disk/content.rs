@@ -4,10 +4,11 @@
 //! by block, from the first change of a block to the sync that makes it good. So a sync costs no copy, an append
 //! costs no copy at all, and a cut writes the old blocks back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::time::{Duration, Instant};
 
 use crate::random::Random;
 
@@ -17,6 +18,12 @@ pub(super) const BLOCK: u64 = 4096;
 /// What a disk writes in one piece, bytes: a torn write consists of whole ones.
 pub(super) const SECTOR: u64 = 512;
 
+/// Bytes of unsynced writes to one file that are remembered for a tear; of later ones nothing is left by it.
+const UNSYNCED_BYTES_MAX: u64 = 4 << 20;
+
+/// How long what a sync made good can be taken back.
+pub(super) const TAIL_MAX: Duration = Duration::from_secs(1);
+
 /// A block that is not on the disk as the process sees it.
 struct Undo {
     /// What the disk has of it: shorter than a block where the durable file ends, and zeros after that.
@@ -25,12 +32,36 @@ struct Undo {
     dirty: bool,
 }
 
-/// The newest write since the last sync, with those before it that it goes on from without a gap: the kernel cuts one
-/// `write` into several.
-#[derive(Clone, Copy)]
-struct Newest {
-    at: u64,
-    len: u64,
+/// A change since the last sync.
+enum Change {
+    Write { at: u64, bytes: Vec<u8> },
+    Resize(u64),
+}
+
+/// The changes since the last sync in their order, as far as they are remembered.
+#[derive(Default)]
+struct Unsynced {
+    changes: Vec<Change>,
+    bytes: u64,
+}
+
+impl Unsynced {
+    fn note(&mut self, change: Change) {
+        if let Change::Write { bytes, .. } = &change {
+            self.bytes = self.bytes.saturating_add(bytes.len() as u64);
+        }
+        // The first that does not fit ends it: what is left by a tear has no gap before it.
+        if self.bytes <= UNSYNCED_BYTES_MAX {
+            self.changes.push(change);
+        }
+    }
+}
+
+/// What a sync made good, and what stood there before.
+struct Synced {
+    when: Instant,
+    durable_before: u64,
+    undo: BTreeMap<u64, Undo>,
 }
 
 /// See the module.
@@ -39,7 +70,9 @@ pub(super) struct Content {
     size: u64,
     durable: u64,
     undo: BTreeMap<u64, Undo>,
-    newest: Option<Newest>,
+    unsynced: Unsynced,
+    /// The syncs of the last [`TAIL_MAX`], the oldest first.
+    synced: VecDeque<Synced>,
 }
 
 impl Content {
@@ -51,7 +84,8 @@ impl Content {
             size,
             durable: size,
             undo: BTreeMap::new(),
-            newest: None,
+            unsynced: Unsynced::default(),
+            synced: VecDeque::new(),
         })
     }
 
@@ -79,11 +113,8 @@ impl Content {
         self.before_change(at, at + len)?;
         self.file.write_all_at(bytes, at)?;
         self.size = self.size.max(at + len);
-        let earlier = self.newest.filter(|newest| newest.at + newest.len == at);
-        self.newest = Some(earlier.map_or(Newest { at, len }, |newest| Newest {
-            at: newest.at,
-            len: newest.len + len,
-        }));
+        let bytes = bytes.to_vec();
+        self.unsynced.note(Change::Write { at, bytes });
         Ok(())
     }
 
@@ -92,7 +123,7 @@ impl Content {
         self.before_change(size, self.durable)?;
         self.file.set_len(size)?;
         self.size = size;
-        self.newest = self.newest.filter(|newest| newest.at + newest.len <= size);
+        self.unsynced.note(Change::Resize(size));
         Ok(())
     }
 
@@ -119,17 +150,26 @@ impl Content {
         self.read(start, BLOCK.min(end.saturating_sub(start)) as usize)
     }
 
-    /// A sync that succeeds. What an earlier one that failed should have written stays away.
-    pub(super) fn sync(&mut self) {
+    /// A sync that succeeds, at this moment. What an earlier one that failed should have written stays away.
+    pub(super) fn sync(&mut self, when: Instant) {
         let size = self.size;
-        self.undo
-            .retain(|block, undo| !undo.dirty && block * BLOCK < size);
+        let stays = |block: &u64, undo: &mut Undo| !undo.dirty && block * BLOCK < size;
+        let before: BTreeMap<u64, Undo> = self.undo.extract_if(.., |b, u| !stays(b, u)).collect();
         // A shorter file ends where it ends, also in a block that was not written.
         if let Some(undo) = self.undo.get_mut(&(size / BLOCK)) {
             undo.image.truncate((size % BLOCK) as usize);
         }
+        if !before.is_empty() || self.durable != size {
+            self.synced.push_back(Synced {
+                when,
+                durable_before: self.durable,
+                undo: before,
+            });
+        }
+        self.synced
+            .retain(|synced| when.duration_since(synced.when) <= TAIL_MAX);
         self.durable = size;
-        self.newest = None;
+        self.unsynced = Unsynced::default();
     }
 
     /// A sync that fails: nothing gets to the disk, and later syncs do not try these blocks again.
@@ -137,7 +177,7 @@ impl Content {
         for undo in self.undo.values_mut() {
             undo.dirty = false;
         }
-        self.newest = None;
+        self.unsynced = Unsynced::default();
     }
 
     /// Makes the file what the disk has of it. Returns how many bytes went away, in whole blocks.
@@ -152,38 +192,72 @@ impl Content {
             self.file.write_all_at(&bytes, start)?;
         }
         self.size = self.durable;
-        self.newest = None;
+        self.unsynced = Unsynced::default();
+        Ok(lost)
+    }
+
+    /// As [`Content::roll_back`], and what was synced after this moment is gone too, as far back as [`TAIL_MAX`].
+    pub(super) fn lose_since(&mut self, moment: Instant) -> io::Result<u64> {
+        let mut lost = self.roll_back()?;
+        while let Some(synced) = self.synced.pop_back_if(|it| it.when > moment) {
+            self.undo = synced.undo;
+            self.durable = synced.durable_before;
+            lost += self.roll_back()?;
+        }
         Ok(lost)
     }
 
     /// Whether a write came after the last sync.
     pub(super) fn can_tear(&self) -> bool {
-        self.newest.is_some_and(|newest| newest.len > 0)
+        let writes = |change: &Change| matches!(change, Change::Write { .. });
+        self.unsynced.changes.iter().any(writes)
     }
 
-    /// Makes the file what the disk has of it and some sectors of the newest write. Returns how many bytes went away
-    /// and what was done, in words.
+    /// Makes the file what the disk has of it, some of the first changes since the last sync, and some sectors of the
+    /// write behind those: of one within a sector all or nothing. Returns how many bytes went away and what was done, in words.
     pub(super) fn tear(&mut self, random: &mut Random) -> io::Result<(u64, String)> {
-        let Some(Newest { at, len }) = self.newest.filter(|newest| newest.len > 0) else {
-            return Ok((self.roll_back()?, "had no unsynced write".to_owned()));
-        };
-        let first = at / SECTOR;
-        let sectors = (at + len).div_ceil(SECTOR) - first;
-        let mut kept = Vec::new();
-        for number in choose_sectors(random, sectors) {
-            let start = (first + number) * SECTOR;
-            kept.push((start, self.read(start, SECTOR as usize)?));
-        }
+        let changes = std::mem::take(&mut self.unsynced).changes;
         let mut lost = self.roll_back()?;
-        for (start, bytes) in &kept {
-            self.file.write_all_at(bytes, *start)?;
-            self.durable = self.durable.max(start + bytes.len() as u64);
-            lost = lost.saturating_sub(bytes.len() as u64);
+        let whole = random.below(changes.len().max(1) as u64) as usize;
+        let mut done = format!("{whole} of {} changes are there", changes.len());
+        for change in changes.iter().take(whole) {
+            lost = lost.saturating_sub(self.keep(change)?);
+        }
+        if let Some(Change::Write { at, bytes }) = changes.get(whole) {
+            let (at, len) = (*at, bytes.len() as u64);
+            let first = at / SECTOR;
+            let sectors = (at + len).div_ceil(SECTOR) - first;
+            let kept = choose_sectors(random, sectors);
+            for number in &kept {
+                let start = ((first + number) * SECTOR).max(at);
+                let end = ((first + number + 1) * SECTOR).min(at + len);
+                let part = &bytes[(start - at) as usize..(end - at) as usize];
+                lost = lost.saturating_sub(self.keep_bytes(start, part)?);
+            }
+            let kept = kept.len();
+            done += &format!(", and {kept} of {sectors} sectors of {len} bytes at {at}");
         }
         self.size = self.durable;
-        let kept = kept.len();
-        let done = format!("{kept} of {sectors} sectors of {len} bytes at {at} are there");
         Ok((lost, done))
+    }
+
+    /// Lets the disk have a change. Returns how many bytes it has more.
+    fn keep(&mut self, change: &Change) -> io::Result<u64> {
+        match change {
+            Change::Write { at, bytes } => self.keep_bytes(*at, bytes),
+            Change::Resize(size) => {
+                self.file.set_len(*size)?;
+                self.durable = *size;
+                Ok(0)
+            }
+        }
+    }
+
+    fn keep_bytes(&mut self, at: u64, bytes: &[u8]) -> io::Result<u64> {
+        let len = bytes.len() as u64;
+        self.file.write_all_at(bytes, at)?;
+        self.durable = self.durable.max(at + len);
+        Ok(len)
     }
 
     /// A block that the disk has.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fuser::{Errno, INodeNo};
 
@@ -39,8 +39,8 @@ pub(super) struct State {
     pub(super) counters: Counters,
     faults: Faults,
     lying: bool,
-    /// Whether the power is off: nothing reaches the disk, and nothing comes from it.
-    off: bool,
+    /// Since when the power is off, if it is: nothing reaches the disk, and nothing comes from it.
+    off: Option<Instant>,
     random: Random,
     kept: Option<Kept>,
     /// How often the data was changed from below. After that every file has another number for the kernel, so that
@@ -70,7 +70,7 @@ impl State {
             counters: Counters::default(),
             faults: Faults::default(),
             lying: settings.lying,
-            off: false,
+            off: None,
             random: Random::new(seed),
             kept: None,
             life: 0,
@@ -88,7 +88,7 @@ impl State {
     /// What the kernel means.
     pub(super) fn find(&self, number: INodeNo) -> Result<Ino, Errno> {
         match number {
-            _ if self.off => Err(Errno::EIO),
+            _ if self.off.is_some() => Err(Errno::EIO),
             INodeNo::ROOT => Ok(ROOT),
             INodeNo(number) if number >> INO_BITS == self.life => {
                 Ok(number & ((1 << INO_BITS) - 1))
@@ -151,7 +151,7 @@ impl State {
 
     /// The power goes, and comes back with the next change of the data.
     pub(super) fn power_off(&mut self) {
-        self.off = true;
+        self.off.get_or_insert_with(Instant::now);
     }
 
     /// Changes the data. None when there is no data that could be changed so.
@@ -160,13 +160,18 @@ impl State {
         data: nemesis::Data,
         backing: &Path,
     ) -> Result<Option<String>, Errno> {
-        self.off = false;
+        let ended = self.off.take().unwrap_or_else(Instant::now);
         if data != nemesis::Data::Keep {
             self.life += 1;
         }
         match data {
-            nemesis::Data::DropUnsynced => self.cut(false).map(Some),
-            nemesis::Data::Tear => self.cut(true).map(Some),
+            nemesis::Data::DropUnsynced => self.cut().map(Some),
+            nemesis::Data::Tear => self.tear().map(Some),
+            nemesis::Data::LoseTail(ms) => {
+                let tail = Duration::from_millis(ms);
+                // A clock that began later than that has seen no sync before.
+                self.lose_tail(ended.checked_sub(tail)).map(Some)
+            }
             nemesis::Data::FlipBit => damage::flip_bit(&mut self.tree, &mut self.random),
             nemesis::Data::Misdirect => damage::misdirect(&mut self.tree, &mut self.random),
             nemesis::Data::Wipe => {
@@ -194,36 +199,52 @@ impl State {
     }
 
     /// The power goes and comes back.
-    fn cut(&mut self, tear: bool) -> Result<String, Errno> {
+    fn cut(&mut self) -> Result<String, Errno> {
         let mut lost = self.tree.cut();
-        let torn = if tear { self.pick_torn() } else { None };
-        let mut done = String::new();
-        for (ino, node) in &mut self.tree.nodes {
-            let Kind::File(content) = &mut node.kind else {
-                continue;
-            };
-            if Some(*ino) == torn {
-                let (gone, how) = content.tear(&mut self.random)?;
-                lost += gone;
-                done = how;
-            } else {
-                lost += content.roll_back()?;
-            }
+        for ino in self.tree.files() {
+            lost += self.tree.content_mut(ino)?.roll_back()?;
         }
         self.counters.lost = lost;
-        self.counters.torn = torn.is_some();
-        let torn = match torn {
-            Some(ino) => format!("; of {} {done}", self.tree.path(ino).display()),
-            None if tear => "; no unsynced write to tear".to_owned(),
-            None => String::new(),
-        };
+        self.counters.torn = false;
+        Ok(format!("{lost} unsynced bytes are gone"))
+    }
+
+    /// As a cut, and of every file some of what was not synced is there: each is written back by itself.
+    fn tear(&mut self) -> Result<String, Errno> {
+        let mut lost = self.tree.cut();
+        let mut torn = String::new();
+        for ino in self.tree.files() {
+            let content = self.tree.content_mut(ino)?;
+            if !content.can_tear() {
+                lost += content.roll_back()?;
+                continue;
+            }
+            let (gone, how) = content.tear(&mut self.random)?;
+            lost += gone;
+            torn += &format!("; of {} {how}", self.tree.path(ino).display());
+        }
+        self.counters.lost = lost;
+        self.counters.torn = !torn.is_empty();
+        if torn.is_empty() {
+            torn = "; no unsynced write to tear".to_owned();
+        }
         Ok(format!("{lost} unsynced bytes are gone{torn}"))
     }
 
-    /// A file with an unsynced write.
-    fn pick_torn(&mut self) -> Option<Ino> {
-        let can = |ino: &Ino| self.tree.content(*ino).is_ok_and(|it| it.can_tear());
-        let all: Vec<Ino> = self.tree.nodes.keys().copied().filter(can).collect();
-        self.random.pick(&all).copied()
+    /// As a cut, and of files below the top what was synced since that moment is gone too.
+    fn lose_tail(&mut self, since: Option<Instant>) -> Result<String, Errno> {
+        let mut lost = self.tree.cut();
+        for ino in self.tree.files() {
+            let place = &self.tree.node(ino)?.durable;
+            let below = place.as_ref().is_some_and(|place| place.dir != ROOT);
+            let content = self.tree.content_mut(ino)?;
+            lost += match since.filter(|_| below) {
+                Some(since) => content.lose_since(since)?,
+                None => content.roll_back()?,
+            };
+        }
+        self.counters.lost = lost;
+        self.counters.torn = false;
+        Ok(format!("{lost} bytes are gone, synced ones too"))
     }
 }

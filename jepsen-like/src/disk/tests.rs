@@ -1,11 +1,12 @@
 //! What is left of contents and names, against models; nothing is mounted.
 
 use std::fs::File;
+use std::time::{Duration, Instant};
 
 use fuser::Errno;
 use tempfile::TempDir;
 
-use super::content::{BLOCK, Content, SECTOR};
+use super::content::{BLOCK, Content, SECTOR, TAIL_MAX};
 use super::tree::{Ino, Kind, Owner, Place, ROOT, Tree};
 use super::{Disk, Entries};
 use crate::nemesis::Refused;
@@ -112,7 +113,7 @@ fn contents_are_what_a_page_cache_makes_of_them() {
                     model.dirty.fill(false);
                 }
                 7 | 8 => {
-                    content.sync();
+                    content.sync(Instant::now());
                     model.sync();
                 }
                 _ => {
@@ -130,37 +131,93 @@ fn contents_are_what_a_page_cache_makes_of_them() {
 }
 
 #[test]
-fn a_tear_is_of_whole_sectors_and_of_all_writes_without_a_gap() {
-    let (mut nothing, mut part) = (0, 0);
-    for seed in 0..100 {
+fn a_tear_leaves_the_first_writes_and_sectors_of_the_one_behind_them() {
+    const SECTORS: usize = 4;
+    let size = SECTORS * SECTOR as usize;
+    let mut left_by = [0; 4];
+    for seed in 0..200 {
         let mut content = content();
-        content.write(0, &[1; 3 * SECTOR as usize]).unwrap();
-        content.sync();
-        content.write(SECTOR, &[2; 700]).unwrap();
-        content
-            .write(SECTOR + 700, &[2; 4 * SECTOR as usize - 700])
-            .unwrap();
+        content.write(0, &[1; 700]).unwrap();
+        content.sync(Instant::now());
+        // Two in one sector, and one of several: the disk may have been asked for each by itself.
+        content.write(700, &[2; 10]).unwrap();
+        content.write(710, &[3; 20]).unwrap();
+        content.write(SECTOR * 2, &vec![4; size]).unwrap();
         let (lost, done) = content.tear(&mut Random::new(seed)).unwrap();
         let left = bytes(&content);
-        assert_eq!(left[..SECTOR as usize], [1; SECTOR as usize]);
-        let sectors = left.chunks(SECTOR as usize);
-        let there = sectors
-            .filter(|it| it.iter().all(|byte| *byte == 2))
-            .count();
-        assert!(
-            there < 4 && done.starts_with(&format!("{there} of 4 sectors")),
-            "{done}"
-        );
-        assert!(lost <= 2 * BLOCK);
-        match there {
-            0 => nothing += 1,
-            _ => part += 1,
-        }
+        assert_eq!(left[..700], [1; 700]);
+        let there = |byte| left.iter().filter(|it| **it == byte).count();
+        let whole = usize::from(there(2) == 10) + usize::from(there(3) == 20);
+        let whole_before = [there(3) == 0 || there(2) == 10, there(4) == 0 || whole == 2];
+        assert_eq!(whole_before, [true; 2], "{done}: the order is kept");
+        assert!(there(4) % SECTOR as usize == 0 && there(4) < size, "{done}");
+        assert!(lost <= 3 * BLOCK, "{lost}");
+        assert_eq!(bytes(&content).len() as u64, content.durable());
+        left_by[whole + usize::from(there(4) > 0)] += 1;
     }
-    assert!(
-        nothing > 5 && part > 50,
-        "{nothing} with nothing, {part} with a part"
-    );
+    assert!(left_by.iter().all(|times| *times > 10), "{left_by:?}");
+}
+
+#[test]
+fn a_tear_leaves_what_a_shorter_file_had_or_has() {
+    let mut lengths = [0; 2];
+    for seed in 0..60 {
+        let mut content = content();
+        content.write(0, &[1; 900]).unwrap();
+        content.sync(Instant::now());
+        content.resize(100).unwrap();
+        content.write(0, &[2; 50]).unwrap();
+        content.tear(&mut Random::new(seed)).unwrap();
+        let left = bytes(&content);
+        assert!([100, 900].contains(&left.len()), "{}", left.len());
+        // A write within one sector is there or not.
+        let written = left.starts_with(&[2; 50]);
+        assert!(!written || left.len() == 100, "the order is kept");
+        assert!(left[usize::from(written) * 50..].iter().all(|it| *it == 1));
+        lengths[usize::from(left.len() == 100)] += 1;
+    }
+    assert!(lengths.iter().all(|times| *times > 10), "{lengths:?}");
+}
+
+#[test]
+fn a_tail_takes_what_was_synced_in_it_and_nothing_older() {
+    for seed in 0..40 {
+        let mut random = Random::new(seed);
+        let (mut content, begun) = (content(), Instant::now());
+        // What the disk had at each moment, a sync every 10 ms.
+        let mut had = vec![Vec::new()];
+        for step in 1..=8_u64 {
+            for _ in 0..random.between(1, 3) {
+                let (at, len) = (random.below(3 * BLOCK), random.between(1, 2 * BLOCK));
+                content.write(at, &vec![step as u8; len as usize]).unwrap();
+            }
+            if random.chance(300) {
+                content.resize(random.below(4 * BLOCK)).unwrap();
+            }
+            content.sync(begun + Duration::from_millis(10 * step));
+            had.push(bytes(&content));
+        }
+        content.write(7, &[99; 99]).unwrap();
+        let kept = random.below(9) as usize;
+        let moment = begun + Duration::from_millis(10 * kept as u64 + 5);
+        content.lose_since(moment).unwrap();
+        let at = format!("seed {seed}, {kept} syncs kept");
+        assert_same(&bytes(&content), &had[kept], &at);
+        assert_eq!(content.durable(), had[kept].len() as u64, "{at}");
+    }
+}
+
+#[test]
+fn what_was_synced_long_ago_is_not_lost_with_any_tail() {
+    let (mut content, begun) = (content(), Instant::now());
+    content.write(0, &[1; 10]).unwrap();
+    content.sync(begun);
+    content.write(0, &[2; 10]).unwrap();
+    content.sync(begun + TAIL_MAX + Duration::from_millis(1));
+    content
+        .lose_since(begun - Duration::from_millis(1))
+        .unwrap();
+    assert_eq!(bytes(&content), [1; 10]);
 }
 
 /// A tree, and what stands where in it.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use fuser::Errno;
 
@@ -105,6 +105,13 @@ impl Tree {
             Kind::File(content) => Ok(content),
             Kind::Dir { .. } => Err(Errno::EISDIR),
         }
+    }
+
+    /// All files.
+    pub(super) fn files(&self) -> Vec<Ino> {
+        let files = self.nodes.iter();
+        let files = files.filter(|(_, node)| matches!(node.kind, Kind::File(_)));
+        files.map(|(ino, _)| *ino).collect()
     }
 
     /// The content of a file that is about to change.
@@ -278,7 +285,7 @@ impl Tree {
         let entries = self.entries;
         let node = self.node_mut(ino)?;
         if let Kind::File(content) = &mut node.kind {
-            content.sync();
+            content.sync(Instant::now());
         }
         let new = node.durable.is_none();
         if entries == Entries::WithFile && node.live.is_some() && (new || !data_only) {

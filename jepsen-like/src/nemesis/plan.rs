@@ -13,6 +13,8 @@ const JUMP_MS_MAX: u64 = 240;
 const LASTS_MS: (u64, u64) = (1_500, 5_000);
 /// Shortest and longest time between two faults of a kind, milliseconds.
 const PAUSE_MS: (u64, u64) = (800, 3_000);
+/// Shortest and longest tail of a disk that is lost, milliseconds: less than the sequence file lags, and much more.
+const TAIL_MS: (u64, u64) = (20, 1_000);
 
 /// An action and when it is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +57,20 @@ impl Plan {
         }
         plan.planned.sort_by_key(|planned| planned.at);
         plan
+    }
+
+    /// A plan that is written down: what is due when, in order, and nothing else.
+    #[must_use]
+    pub fn staged(layout: Layout, planned: Vec<Planned>) -> Plan {
+        let kinds = planned.iter().map(|it| it.of);
+        let kinds: std::collections::BTreeSet<Nemesis> = kinds.collect();
+        Plan {
+            layout,
+            kinds: kinds.into_iter().collect(),
+            until: planned.last().map_or(Duration::ZERO, |it| it.at),
+            victim: 0,
+            planned,
+        }
     }
 
     /// Kinds that were asked for and do nothing in this plan although they could: the layout has too few nodes, or
@@ -268,7 +284,7 @@ impl Strike<'_> {
                 self.disk(lasts, node, Disk::FailSyncs);
                 self.power_cut(Duration::from_millis(200), node, Data::DropUnsynced);
             }
-            _ => self.destroy(lasts),
+            _ => self.destroy(lasts, random),
         }
     }
 
@@ -303,11 +319,15 @@ impl Strike<'_> {
     }
 
     /// The run's victim loses something it had synced.
-    fn destroy(&mut self, lasts: Duration) {
+    fn destroy(&mut self, lasts: Duration, random: &mut Random) {
         let node = self.plan.victim;
         match self.kind {
             Nemesis::BitFlip => self.power_cut(lasts, node, Data::FlipBit),
             Nemesis::MisdirectedBlock => self.power_cut(lasts, node, Data::Misdirect),
+            Nemesis::LostTail => {
+                let tail_ms = random.between(TAIL_MS.0, TAIL_MS.1);
+                self.power_cut(lasts, node, Data::LoseTail(tail_ms));
+            }
             Nemesis::WipedNode => self.power_cut(lasts, node, Data::Wipe),
             Nemesis::OldCopy => {
                 let short = Duration::from_millis(200);

@@ -545,7 +545,7 @@ fn a_cell_is_green_only_where_its_fault_struck() {
         let cell = format!("<td class=\"{class}\" title=\"{fault}, all-types: {words}\">");
         assert!(grid.contains(&cell), "{cell}");
     }
-    assert!(grid.contains("3 of 340 cells and 3 of 34 kinds of fault were run"));
+    assert!(grid.contains("3 of 350 cells and 3 of 35 kinds of fault were run"));
 }
 
 #[test]

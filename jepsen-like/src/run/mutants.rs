@@ -11,19 +11,18 @@ use hansa_consistency::rules::Mutant;
 use super::outcome::Finding;
 use super::{Cell, Options, Outcome, Round, round};
 use crate::cluster::Spec;
-use crate::nemesis::{Action, Disk, Layout, Nemesis, Refused};
+use crate::nemesis::{Action, Disk, Layout, Nemesis, Plan, Planned, Refused};
 use crate::target::Target;
 use crate::target::hansa::HansaTarget;
-use crate::workload::{Levels, Workload};
+use crate::workload::{Levels, Recipe, Workload};
 
 mod list;
+mod stages;
 
-pub use list::{ELSEWHERE, all};
+pub use list::all;
 
 /// The load of a round: time for two or three faults of a kind.
 const ROUND: Duration = Duration::from_secs(10);
-/// Clients that begin at each node.
-const CLIENTS_PER_NODE: usize = 4;
 /// An operation is given up after this.
 const DEADLINE: Duration = Duration::from_millis(2_500);
 /// How long after healing everything must be quiet and equal. A whole cluster takes less than 10 s on a busy machine; a
@@ -40,6 +39,11 @@ pub struct Candidate {
     pub name: String,
     /// What clients do and which faults strike. All kinds of fault strike in every round.
     pub cell: Cell,
+    /// Where a plan drawn from the seed would hardly ever bring it about: what is done when instead, of the kinds of the
+    /// cell and no others, and which operations clients do meanwhile.
+    pub stage: Option<(Vec<Planned>, Recipe)>,
+    /// Clients that begin at each node.
+    pub clients: usize,
     /// Longest pause of a client between two operations.
     pub think: Duration,
     /// How much longer every sync takes throughout, milliseconds: the power then goes between a write and its sync.
@@ -113,10 +117,9 @@ pub fn known_to(program: &Path) -> anyhow::Result<Vec<String>> {
 pub fn check(known: &[String]) -> anyhow::Result<()> {
     let tried: Vec<String> = all().into_iter().map(|it| it.name).collect();
     let core = Mutant::ALL.map(|mutant| format!("{mutant:?}"));
-    let elsewhere = |name: &String| ELSEWHERE.iter().any(|(it, _)| it == name);
     let unanswered = known
         .iter()
-        .filter(|name| !core.contains(name) && !tried.contains(name) && !elsewhere(name));
+        .filter(|name| !core.contains(name) && !tried.contains(name));
     let unanswered: Vec<&String> = unanswered.collect();
     anyhow::ensure!(
         unanswered.is_empty(),
@@ -207,7 +210,7 @@ impl<'a> Bench<'a> {
             round: ROUND,
             rounds: 1,
             asked: std::collections::BTreeMap::new(),
-            clients_per_node: CLIENTS_PER_NODE,
+            clients_per_node: candidate.clients,
             think: candidate.think,
             deadline: DEADLINE,
             settle_within: SETTLE_WITHIN,
@@ -268,7 +271,13 @@ impl<'a> Bench<'a> {
         for node in nodes {
             target.act(Action::Disk(node, Disk::Slow(slow))).await?;
         }
-        round::play(&self.options, number, (&self.candidate.cell, ROUND), target).await
+        let (options, cell) = (&self.options, (&self.candidate.cell, ROUND));
+        let Some((stage, recipe)) = &self.candidate.stage else {
+            return round::play(options, number, cell, target).await;
+        };
+        let plan = Plan::staged(target.layout(), stage.clone());
+        let random = super::random_of(options.seed, number);
+        round::play_plan(options, number, cell, (plan, *recipe, random), target).await
     }
 
     /// A cluster that does not start shows that a rule is broken, unless none is.

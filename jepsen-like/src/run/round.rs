@@ -15,7 +15,9 @@ use super::{Cell, Options, afterwards, forgive, gauge, random_of};
 use crate::checker;
 use crate::history::{History, Record};
 use crate::nemesis::Plan;
+use crate::random::Random;
 use crate::target::{RunClock, Target};
+use crate::workload::Recipe;
 
 /// How long reading the final state may take, all keys and nodes together. It takes a second or two; a loaded machine,
 /// or several nodes that do not answer, take longer.
@@ -32,10 +34,32 @@ pub(super) async fn play<T: Target>(
     target: &mut T,
 ) -> anyhow::Result<Round> {
     let mut random = random_of(options.seed, number);
+    let plan = Plan::new(target.layout(), &cell.nemeses, options.round, &mut random);
+    let recipe = cell.workload.recipe();
+    play_plan(
+        options,
+        number,
+        (cell, load),
+        (plan, recipe, random),
+        target,
+    )
+    .await
+}
+
+/// As [`play`], with this plan and these operations; what else varies is drawn from `random`.
+///
+/// # Errors
+/// As [`play`].
+pub(super) async fn play_plan<T: Target>(
+    options: &Options,
+    number: u32,
+    (cell, load): (&Cell, Duration),
+    (plan, recipe, mut random): (Plan, Recipe, Random),
+    target: &mut T,
+) -> anyhow::Result<Round> {
     let layout = target.layout();
-    let plan = Plan::new(layout, &cell.nemeses, options.round, &mut random);
     let clock = RunClock::start();
-    let recipe = (cell.workload.recipe(), cell.levels.mix());
+    let recipe = (recipe, cell.levels.mix());
     let prefix = format!("{}r{number}-", options.prefix);
     let desk = Arc::new(Desk::new(options, recipe, (layout, clock, load), &prefix));
     let clients = load::start(target, &desk, options.clients_per_node, &mut random)?;

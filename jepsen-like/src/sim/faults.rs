@@ -39,6 +39,8 @@ const STEP_US: u64 = 100;
 const ROT_US_MAX: u64 = 3_900_000;
 /// How long after a full disk has space again its node is back, microseconds.
 const SPACE_NOTICED_US: u64 = 1_000_000;
+/// Synced groups that a disk loses with its tail, at most.
+const TAIL_GROUPS_MAX: u64 = 8;
 
 /// The plan and what came of it.
 #[derive(Debug)]
@@ -334,6 +336,11 @@ impl World {
                 let unsynced = node.disk.unsynced() as u64;
                 node.disk.tear((place % (unsynced + 1)) as usize);
                 Vec::new()
+            }
+            // Groups are what is synced there, whatever their time.
+            Data::LoseTail(_) => {
+                let tail = 1 + (place % TAIL_GROUPS_MAX) as usize;
+                node.crash(super::node::Damage::Tail(tail))
             }
             Data::FlipBit => {
                 let after = self.random.below(ROT_US_MAX);

@@ -295,7 +295,7 @@ fn not_here(action: &Action) -> Refused {
         Action::Clock(..) => {
             "the clock of a member of etcd can not be changed: Go does not ask a library for the time"
         }
-        Action::Disk(..) | Action::Data(_, Data::DropUnsynced | Data::Tear) => {
+        Action::Disk(..) | Action::Data(_, Data::DropUnsynced | Data::Tear | Data::LoseTail(_)) => {
             "the data of a member of etcd is not on a disk that obeys the harness"
         }
         Action::Clone(_) => "a member of etcd can not be started twice",
@@ -315,7 +315,7 @@ pub fn suffers(nemesis: Nemesis) -> Result<(), String> {
         Nemesis::ClockJump | Nemesis::ClockDrift | Nemesis::ClockFreeze => {
             not_here(&Action::Clock(0, Clock::True))
         }
-        Nemesis::PowerCut | Nemesis::TornWrite | Nemesis::FailedSync => {
+        Nemesis::PowerCut | Nemesis::TornWrite | Nemesis::FailedSync | Nemesis::LostTail => {
             not_here(&Action::Data(0, Data::DropUnsynced))
         }
         Nemesis::DiskFull | Nemesis::SlowDisk => not_here(&Action::Disk(0, Disk::Healthy)),

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use super::{Row, Verdict, close};
-use crate::run::mutants::{Candidate, ELSEWHERE, Search, Trial, all, check, known_to};
+use crate::run::mutants::{Candidate, Search, Trial, all, check, known_to};
 
 /// Rules broken in real processes.
 #[derive(Args, Debug)]
@@ -83,9 +83,6 @@ pub fn on_processes(
     })?;
     if let Some(file) = json {
         serde_json::to_writer_pretty(file, &rows)?;
-    }
-    for (rule, why) in ELSEWHERE {
-        println!("not tried: {rule}: {why}");
     }
     println!("histories in {}", trial.folder.display());
     let whole = |row: &Row| row.processes.iter().all(|it| it.control.is_empty());

@@ -1,42 +1,25 @@
 //! Which rules are broken in real processes, and under which load and faults.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hansa_consistency::rules::Mutant;
 
-use super::{Candidate, Cell, Levels, Nemesis, Workload};
-
-/// Rules of the processes that no round is for, and where they are looked for instead (`docs/mutants.md`).
-pub const ELSEWHERE: &[(&str, &str)] = &[
-    (
-        "SequenceNotSynced",
-        "it matters only on a disk that loses what was synced in one file and keeps it in another: the simulator has one \
-         (VoteBeforeSequence), and so has a unit test of the node",
-    ),
-    (
-        "ShortStoreAccepted",
-        "peers convict a short store too; it matters only while all that saw the lost end are away: a unit test of the \
-         node opens such a store",
-    ),
-    (
-        "StartCounted",
-        "peers hand the forgotten log back too, which convicts the node within a round trip: a unit test of the node starts \
-         one copy twice",
-    ),
-    (
-        "ClaimsIgnored",
-        "it matters only when the disks of the writer and of the one that claims lose their data within one resend: a unit \
-         test of the node plays the peer",
-    ),
-    (
-        "BatchTorn",
-        "the harness' disk keeps of unsynced writes a part of the newest one only, and an engine needs several writes for \
-         several batches: a unit test of the store counts them",
-    ),
-];
+use super::stages::{forgotten_votes, started_twice, torn_often, word_of_the_other};
+use super::{Candidate, Cell, Levels, Nemesis, Planned, Recipe, Workload};
 
 /// What a sync takes on a slow disk, milliseconds: groups are large, and most moments are between a write and its sync.
 const SLOW_MS: u64 = 60;
+/// What a sync takes on a disk so slow that others ask what is held before it is done, milliseconds.
+const SLUGGISH_MS: u64 = 150;
+/// What a disk loses of which the sequence file may not tell, milliseconds.
+const YOUNG_MS: u64 = 60;
+/// Clients that begin at each node.
+const FEW: usize = 4;
+/// Clients for votes on every key at every time.
+const SOME: usize = 12;
+/// Clients of which most wait for something.
+const MANY: usize = 40;
 /// Longest pause of a client that leaves nodes idle at times.
 const RELAXED: Duration = Duration::from_millis(60);
 /// Longest pause of a client that comes by often.
@@ -47,7 +30,8 @@ const BUSY: Duration = Duration::from_millis(8);
 /// All of them: the rules of processes and disks, then those of the core that processes must show too.
 #[must_use]
 pub fn all() -> Vec<Candidate> {
-    disks().into_iter().chain(core()).collect()
+    let processes = disks().into_iter().chain(staged());
+    processes.chain(core()).collect()
 }
 
 fn candidate(name: &str, workload: Workload, levels: Levels, nemeses: &[Nemesis]) -> Candidate {
@@ -58,6 +42,8 @@ fn candidate(name: &str, workload: Workload, levels: Levels, nemeses: &[Nemesis]
             levels,
             nemeses: nemeses.to_vec(),
         },
+        stage: None,
+        clients: FEW,
         think: RELAXED,
         slow_ms: 0,
         cuts: false,
@@ -105,6 +91,61 @@ fn disks() -> Vec<Candidate> {
         on("IdentityNotSynced", PowerCut),
         proved("ChecksumIgnored", BitFlip, "the engine's own checksums"),
         proved("VerifySkipped", BitFlip, "what is read at opening"),
+    ]
+}
+
+/// Rules that matter only when several faults come in one order.
+fn staged() -> Vec<Candidate> {
+    use Levels::{Eventual, Strong};
+    let on = |name, workload, levels, recipe, stage: Vec<Planned>| {
+        let kinds: BTreeSet<Nemesis> = stage.iter().map(|it| it.of).collect();
+        let kinds: Vec<Nemesis> = kinds.into_iter().collect();
+        Candidate {
+            stage: Some((stage, recipe)),
+            think: BRISK,
+            ..candidate(name, workload, levels, &kinds)
+        }
+    };
+    // Totals hide nothing that was lost, where the keys stay the same whatever is refused meanwhile.
+    let steady = Recipe {
+        keys: 12,
+        rotate_after: u64::MAX,
+        ..Workload::Counter.recipe()
+    };
+    let strong = |name, stage| on(name, Workload::Counter, Strong, steady, stage);
+    // Some writes wait for another region, and not so many that all clients do; a total tells so many increments apart.
+    let acked = Recipe {
+        rotate_after: 50,
+        acked: 250,
+        acking: 1,
+        ..Workload::Counter.recipe()
+    };
+    let cut = |staged| Candidate {
+        cuts: true,
+        ..staged
+    };
+    let all = Workload::All.recipe();
+    let torn = on("BatchTorn", Workload::All, Eventual, all, torn_often());
+    let told = word_of_the_other();
+    let told = on("ClaimsIgnored", Workload::Counter, Eventual, acked, told);
+    vec![
+        Candidate {
+            slow_ms: SLOW_MS,
+            ..cut(torn)
+        },
+        // The file is written each 100 ms, and as much later as a sync takes: what is lost has to be younger.
+        Candidate {
+            slow_ms: YOUNG_MS / 3,
+            clients: SOME,
+            ..cut(strong("SequenceNotSynced", forgotten_votes(YOUNG_MS)))
+        },
+        cut(strong("ShortStoreAccepted", forgotten_votes(400))),
+        strong("StartCounted", started_twice()),
+        Candidate {
+            slow_ms: SLUGGISH_MS,
+            clients: MANY,
+            ..cut(told)
+        },
     ]
 }
 

@@ -11,9 +11,36 @@ fn every_rule_has_one_round_and_its_faults_are_possible() {
         let destroying = candidate.cell.nemeses.iter().filter(|it| it.destroys());
         assert!(destroying.count() <= 1, "{}", candidate.name);
         assert!(!candidate.cell.nemeses.is_empty(), "{}", candidate.name);
-        let cuts = candidate.cell.nemeses == [Nemesis::PowerCut];
+        let cuts = candidate.stage.is_some() || candidate.cell.nemeses == [Nemesis::PowerCut];
         assert!(!candidate.cuts || cuts, "{}", candidate.name);
     }
+}
+
+#[test]
+fn a_stage_is_in_order_and_in_time_and_of_the_kinds_that_its_cell_names() {
+    let all = all();
+    let staged = all.iter().filter_map(|it| Some((it, it.stage.as_ref()?)));
+    let mut count = 0;
+    for (candidate, (stage, _)) in staged {
+        count += 1;
+        let name = &candidate.name;
+        assert!(stage.is_sorted_by_key(|it| it.at), "{name}");
+        assert!(stage.iter().all(|it| it.at < ROUND), "{name}");
+        let begun = stage.iter().filter(|it| it.begins).map(|it| it.of);
+        let begun: BTreeSet<Nemesis> = begun.collect();
+        let kinds = candidate.cell.nemeses.iter().copied();
+        assert_eq!(begun, kinds.collect(), "{name}");
+        for (at, planned) in stage.iter().enumerate() {
+            assert!(begun.contains(&planned.of), "{name}");
+            let Action::Kill(node) = planned.action else {
+                continue;
+            };
+            // Where the power goes with a kill, it is said what becomes of the data.
+            let then = stage[at + 1].action;
+            assert!(matches!(then, Action::Data(of, _) if of == node), "{name}");
+        }
+    }
+    assert!(count > 0);
 }
 
 #[test]

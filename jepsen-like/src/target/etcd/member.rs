@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustix::process::Signal;
 use tokio::process::Command;
 
 use crate::cluster::data;
-use crate::cluster::process::{self, Process};
+use crate::cluster::process::{self, Ended, Process};
 
 /// How long a member may take to stop by itself before it is killed. A leader first looks for a successor.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -164,13 +167,20 @@ impl Member {
         }
     }
 
-    /// Asks it to end and waits for it; after 5 s it is killed. Nothing where it does not run.
+    /// Asks it to end and waits for it; after 5 s it is killed. Nothing where it does not run. One that ends neither well
+    /// nor by the signal, which is how etcd ends when it has closed everything, died of something else.
     pub(super) async fn stop(&mut self) {
         self.look();
-        if let Some(mut process) = self.process.take() {
-            process.terminate().await;
-            // How a database ends that is not ours is nothing to judge.
-            process.wait_or_kill(STOP_WITHIN).await;
+        let Some(mut process) = self.process.take() else {
+            return;
+        };
+        process.terminate().await;
+        match process.wait_or_kill(STOP_WITHIN).await {
+            Ended::Itself(status) if !status.success() && !by_term(status) => {
+                self.died(&format!("{status} after SIGTERM"));
+            }
+            // While it is cut off it may wait for the others for longer.
+            Ended::Itself(_) | Ended::Unheard | Ended::Killed => {}
         }
     }
 
@@ -248,12 +258,20 @@ impl Member {
     fn look(&mut self) {
         if let Some(status) = self.process.as_mut().and_then(Process::ended) {
             self.process = None;
-            let log = fs::read_to_string(self.launch.log()).unwrap_or_default();
-            let last = log.lines().next_back().unwrap_or("it printed nothing");
-            let name = &self.launch.name;
-            self.deaths.push(format!("{name} ended, {status}: {last}"));
+            self.died(&status.to_string());
         }
     }
+
+    fn died(&mut self, how: &str) {
+        let log = fs::read_to_string(self.launch.log()).unwrap_or_default();
+        let last = log.lines().next_back().unwrap_or("it printed nothing");
+        let name = &self.launch.name;
+        self.deaths.push(format!("{name} ended, {how}: {last}"));
+    }
+}
+
+fn by_term(status: ExitStatus) -> bool {
+    status.signal() == Some(Signal::TERM.as_raw())
 }
 
 /// Where a program is, by `PATH`.
@@ -303,6 +321,37 @@ mod tests {
         assert!(deaths[0].starts_with("etcd-0 ended, "), "{deaths:?}");
         assert!(deaths[0].contains("--election-timeout 1000"), "{deaths:?}");
         assert!(member.deaths().is_empty(), "told twice");
+    }
+
+    #[tokio::test]
+    async fn how_it_ends_when_it_is_told_to_is_judged() {
+        use std::os::unix::fs::PermissionsExt as _;
+        for (ends, wrong) in [
+            ("exit 0", false),
+            ("kill -TERM $$", false),
+            ("exit 2", true),
+        ] {
+            let (mut member, folder) = member("sh");
+            let script = format!(
+                "#!/bin/sh\ntrap 'trap - TERM; {ends}' TERM\necho ready\nwhile :; do sleep 0.02; done\n"
+            );
+            member.launch.program = folder.path().join("script");
+            fs::write(&member.launch.program, script).unwrap();
+            let runs = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(&member.launch.program, runs).unwrap();
+            member.start().unwrap();
+            let give_up = Instant::now() + Duration::from_secs(30);
+            let ready = || fs::read_to_string(member.launch.log()).unwrap_or_default();
+            while !ready().contains("ready") && Instant::now() < give_up {
+                sleep(Duration::from_millis(2)).await;
+            }
+            member.stop().await;
+            let deaths = member.deaths();
+            assert_eq!(deaths.len(), usize::from(wrong), "{ends}: {deaths:?}");
+            if let Some(death) = deaths.first() {
+                assert!(death.contains("exit status: 2 after SIGTERM"), "{death}");
+            }
+        }
     }
 
     #[tokio::test]
