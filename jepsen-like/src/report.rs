@@ -18,9 +18,12 @@ mod escape;
 mod faults;
 mod figures;
 mod findings;
+mod frame;
 mod page;
+mod plot;
 mod rounds;
 mod shown;
+mod table;
 #[cfg(test)]
 mod tests;
 mod timeline;
