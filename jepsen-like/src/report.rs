@@ -12,6 +12,7 @@ use anyhow::Context;
 use crate::history::{History, Level};
 use crate::run::{Outcome, Round};
 
+pub mod bench;
 mod chart;
 mod coverage;
 mod escape;

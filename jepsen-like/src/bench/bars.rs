@@ -418,60 +418,8 @@ fn far_bars<'a>(setup: &Setup, hansa: impl Fn(&'static str) -> Option<&'a Run>) 
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
+    use super::super::testing::{row, run, setup};
     use super::*;
-    use crate::nemesis::Layout;
-
-    fn setup() -> Setup {
-        Setup {
-            layout: Layout {
-                regions: 3,
-                nodes_per_region: 1,
-            },
-            round_trips: BTreeMap::new(),
-            engine: "fjall".to_owned(),
-            program: None,
-        }
-    }
-
-    fn row(operation: Kind, region: &str, p50: f64, per_second: f64) -> super::super::Row {
-        super::super::Row {
-            operation,
-            level: "strong",
-            region: region.to_owned(),
-            limit_ms: None,
-            count: 1,
-            failed: 0,
-            reasons: BTreeMap::new(),
-            per_second,
-            p50_ms: Some(p50),
-            p90_ms: Some(p50),
-            p99_ms: Some(p50 + 20.0),
-            p999_ms: None,
-            max_ms: None,
-            over_limit_ms: None,
-        }
-    }
-
-    fn run(target: Database, series: &str, rows: Vec<super::super::Row>) -> Run {
-        Run {
-            target,
-            series: series.to_owned(),
-            schedule: "closed",
-            rate: None,
-            clients: vec![8; 3],
-            wan_ms: vec![90.0, 150.0, 220.0],
-            seconds: 5.0,
-            sync_p50_ms: 0.3,
-            server_cpu_us_per_op: Some(60.0),
-            generator_cpu_us_per_op: Some(5.0),
-            generator_busy: 0.1,
-            resident_bytes: vec![1],
-            not_begun: 0,
-            rows,
-        }
-    }
 
     fn found<'a>(bars: &'a [Bar], name: &str) -> &'a Bar {
         bars.iter().find(|bar| bar.name == name).unwrap()

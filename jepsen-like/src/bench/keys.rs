@@ -20,9 +20,10 @@ pub(super) fn unit(random: &mut Random) -> f64 {
 }
 
 /// Whose keys a region asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Share {
+    #[default]
     /// All regions ask for all keys.
     All,
     /// Each region has its own part of the keys, which it wrote itself: nothing is contended between regions.

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use serde::Serialize;
 use tokio::runtime::Handle;
 
 use crate::bench::bars::{self, Bar, NOT_DECIDED, Pace, Verdict};
+use crate::bench::document::{Document, Facts};
 use crate::bench::keys::Share;
 use crate::bench::mix::{self, Mix, Weighted};
 use crate::bench::{self, Bench, Database, Load, Run, Setup, table};
 use crate::history::Level;
 use crate::nemesis::Layout;
+use crate::report;
 
 /// Longest load, seconds.
 const SECONDS_MAX: u64 = 24 * 3600;
@@ -85,16 +86,9 @@ pub struct BenchArgs {
     /// One JSON object on standard output; the tables go to standard error.
     #[arg(long)]
     json: bool,
-}
-
-/// All that was measured.
-#[derive(Debug, Serialize)]
-struct Document {
-    /// Of this format.
-    version: u32,
-    runs: Vec<Run>,
-    bars: Vec<Bar>,
-    bars_not_decided: Vec<&'static str>,
+    /// Write a report here: one HTML file with tables, percentile curves, bars and costs.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 /// Measures, prints, and says whether no bar was missed; without `--bars` there is none.
@@ -109,14 +103,14 @@ pub fn bench(args: &BenchArgs) -> Result<bool> {
         .build()
         .context("no runtime")?;
     let handle = generator.handle().clone();
+    let facts = Facts::gather(command(), &args.target, &setup);
     let work = async {
+        let mut document = Document::new(facts);
         match args.bars {
-            true => args.on_bars(&setup, &handle).await,
-            false => {
-                let runs = args.on_load(&setup, &handle).await?;
-                Ok((runs, Vec::new()))
-            }
+            true => args.on_bars(&setup, &handle, &mut document).await?,
+            false => document.runs = args.on_load(&setup, &handle).await?,
         }
+        Ok(document)
     };
     let outcome = runtime.block_on(async {
         tokio::select! {
@@ -127,23 +121,24 @@ pub fn bench(args: &BenchArgs) -> Result<bool> {
     });
     // Its threads must not outlive what they talk to; what they still wait for is of no use.
     generator.shutdown_background();
-    let (runs, bars) = outcome?;
-    let missed = |bar: &Bar| matches!(bar.verdict, Verdict::Missed { .. });
-    let clean = !bars.iter().any(missed);
+    let document = outcome?;
+    if let Some(path) = &args.report {
+        report::bench::write(&document, path)?;
+    }
     if args.json {
-        let document = Document {
-            version: 1,
-            runs,
-            bars_not_decided: if args.bars {
-                NOT_DECIDED.to_vec()
-            } else {
-                Vec::new()
-            },
-            bars,
-        };
         println!("{}", serde_json::to_string(&document)?);
     }
-    Ok(clean)
+    let missed = |bar: &Bar| matches!(bar.verdict, Verdict::Missed { .. });
+    Ok(!document.bars.iter().any(missed))
+}
+
+/// The command that this program was started with.
+fn command() -> String {
+    let words = std::env::args().map(|word| match word.contains(char::is_whitespace) {
+        true => format!("'{word}'"),
+        false => word,
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 impl BenchArgs {
@@ -224,7 +219,12 @@ impl BenchArgs {
     }
 
     /// The series of loads that decide bars, on each database.
-    async fn on_bars(&self, setup: &Setup, generator: &Handle) -> Result<(Vec<Run>, Vec<Bar>)> {
+    async fn on_bars(
+        &self,
+        setup: &Setup,
+        generator: &Handle,
+        document: &mut Document,
+    ) -> Result<()> {
         for database in &self.target {
             database.check(setup, &self.mix, &self.levels)?;
         }
@@ -245,7 +245,9 @@ impl BenchArgs {
         for other in NOT_DECIDED {
             self.say(&format!("not decided by this run: {other}"));
         }
-        Ok((runs, bars))
+        (document.runs, document.bars) = (runs, bars);
+        document.bars_not_decided = NOT_DECIDED.to_vec();
+        Ok(())
     }
 }
 

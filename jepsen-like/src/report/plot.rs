@@ -9,6 +9,9 @@ pub(super) const LEFT: f64 = 58.0;
 /// Room at the right.
 pub(super) const RIGHT: f64 = 14.0;
 
+/// Ticks of 1, 2 and 5 of a logarithmic axis, at most.
+const LOG_TICKS_MAX: usize = 10;
+
 /// A whole SVG with its name and its description, for those who do not see it.
 pub(super) fn svg(
     (class, id): (&str, &str),
@@ -56,11 +59,37 @@ pub(super) fn ticks(most: f64) -> Vec<f64> {
 
 /// `10^power` microseconds.
 pub(super) fn power_of_ten(power: i32) -> String {
-    match power {
-        ..3 => format!("{} \u{b5}s", 10_u64.pow(power.max(0) as u32)),
-        3..6 => format!("{} ms", 10_u64.pow(power as u32 - 3)),
-        _ => format!("{} s", 10_u64.pow((power as u32 - 6).min(12))),
+    time_label(10_u64.pow(power.clamp(0, 18) as u32))
+}
+
+/// Microseconds that are a multiple of their largest unit, as it stands at an axis.
+pub(super) fn time_label(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} \u{b5}s"),
+        1_000..1_000_000 => format!("{} ms", us / 1_000),
+        _ => format!("{} s", us / 1_000_000),
     }
+}
+
+/// Ticks of a logarithmic axis that holds both, at least 1: 1, 2 and 5 times the powers of ten, or only these where
+/// there would be many. At least two.
+pub(super) fn log_ticks(low: f64, high: f64) -> Vec<f64> {
+    let sane = |value: f64| match value.is_finite() {
+        true => value.clamp(1.0, 1e15),
+        false => 1.0,
+    };
+    let (low, high) = (sane(low), sane(high));
+    for steps in [&[1.0, 2.0, 5.0][..], &[1.0]] {
+        let all = (0..=16).flat_map(|power| steps.iter().map(move |it| it * 10_f64.powi(power)));
+        let all: Vec<f64> = all.collect();
+        let first = all.iter().rposition(|it| *it <= low * 1.0001).unwrap_or(0);
+        let last = all.iter().position(|it| *it >= high * 0.9999);
+        let last = last.unwrap_or(all.len() - 1).max(first + 1);
+        if last - first < LOG_TICKS_MAX || steps.len() == 1 {
+            return all[first..=last].to_vec();
+        }
+    }
+    vec![1.0, 10.0]
 }
 
 #[cfg(test)]
@@ -80,5 +109,21 @@ mod tests {
             );
             assert!(all.len() <= 8, "{most}: {all:?}");
         }
+    }
+
+    #[test]
+    fn a_logarithmic_axis_holds_both_ends_and_has_few_ticks() {
+        assert_eq!(log_ticks(91.0, 480.0), [50.0, 100.0, 200.0, 500.0]);
+        assert_eq!(log_ticks(100.0, 100.0), [100.0, 200.0]);
+        assert_eq!(log_ticks(f64::INFINITY, 0.0), [1.0, 2.0]);
+        for (low, high) in [(1.0, 1e9), (70.0, 120e6), (3.0, 1e15), (0.0, f64::NAN)] {
+            let all = log_ticks(low, high);
+            assert!(all[0] <= low.max(1.0), "{all:?}");
+            assert!((2..=17).contains(&all.len()), "{low} {high}: {all:?}");
+            assert!(high.is_nan() || *all.last().unwrap() >= high, "{all:?}");
+        }
+        assert_eq!(time_label(50_000), "50 ms");
+        assert_eq!(time_label(2_000_000), "2 s");
+        assert_eq!(power_of_ten(2), "100 \u{b5}s");
     }
 }
