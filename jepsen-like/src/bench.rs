@@ -20,6 +20,7 @@ mod load;
 mod machine;
 pub mod mix;
 mod peer;
+mod redis;
 mod schedule;
 pub mod table;
 #[cfg(test)]

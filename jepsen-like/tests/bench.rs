@@ -136,9 +136,57 @@ fn two_databases_are_measured_side_by_side() {
 }
 
 #[test]
+fn redis_serves_from_its_replicas_and_writes_through_its_primary() {
+    let words = "--json --target redis --wan 20 --clients 2 --mix get,put,cas,incr \
+                 --levels eventual,strong --keys 300";
+    let output = bench(words);
+    let told = String::from_utf8(output.stderr).unwrap();
+    if told.contains("there is no redis-server in PATH") {
+        println!("not run: redis is not installed (Debian: apt-get install redis-server)");
+        return;
+    }
+    assert!(output.status.success(), "{told}");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let run = &json["runs"][0];
+    let p50 = |operation: &str, level: &str, region: &str| {
+        let rows = rows(run, operation).into_iter();
+        let found = rows.filter(|it| it["level"] == level && it["region"] == region);
+        let found: Vec<&Value> = found.collect();
+        assert_eq!(found[0]["failed"], 0, "{told}");
+        found[0]["p50_ms"].as_f64().unwrap()
+    };
+    // A replica answers by itself; the primary of another region is a round trip away.
+    assert!(p50("get", "eventual", "eu-central") < 20.0, "{told}");
+    assert!(p50("get", "strong", "eu-central") >= 20.0, "{told}");
+    // The primary waits for a replica; from elsewhere the way to the primary comes before that.
+    assert!(p50("put", "strong", "us-east") >= 20.0, "{told}");
+    assert!(p50("cas", "strong", "ap-northeast") >= 40.0, "{told}");
+    assert!(p50("incr", "eventual", "us-east") < 20.0, "{told}");
+    assert_eq!(run["resident_bytes"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn a_report_is_written_beside_the_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.html");
+    let words = format!("--wan 0 --clients 1 --mix c --report {}", path.display());
+    let output = bench(&words);
+    assert!(output.status.success(), "{output:?}");
+    let page = std::fs::read_to_string(&path).unwrap();
+    for part in [
+        "hansa 0.",
+        "eventual get: latency by percentile",
+        "Disk sync",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+}
+
+#[test]
 fn what_can_not_be_measured_is_refused_before_anything_is_started() {
     for (words, part) in [
         ("--target hansa,etcd --mix incr", "no counters"),
+        ("--target redis --mix e", "no order of keys to scan"),
         (
             "--mix e --levels strong",
             "scans at level eventual or session",

@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use super::bars::Bar;
 use super::{Database, Run, Setup};
-use crate::target::etcd;
 
 /// The version of the format. Fields are added, never changed.
 const VERSION: u32 = 1;
@@ -67,7 +66,7 @@ impl Facts {
     pub fn gather(command: String, databases: &[Database], setup: &Setup) -> Facts {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let versions = databases.iter().filter_map(|database| {
-            let said = version_of(&program(*database, setup)?)?;
+            let said = version_of(&database.program(setup)?)?;
             Some((database.name(), said))
         });
         Facts {
@@ -79,14 +78,6 @@ impl Facts {
             load_before: load(&read("/proc/loadavg")).unwrap_or_default(),
             versions: versions.collect(),
         }
-    }
-}
-
-/// The program of a database; `None` where it is not installed.
-fn program(database: Database, setup: &Setup) -> Option<std::path::PathBuf> {
-    match database {
-        Database::Hansa => setup.spec().binary().ok(),
-        Database::Etcd => etcd::installed(),
     }
 }
 

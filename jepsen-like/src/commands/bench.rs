@@ -27,7 +27,7 @@ const YCSB_SKEW: f64 = 0.99;
 /// What to measure, and where.
 #[derive(Args, Debug)]
 pub struct BenchArgs {
-    /// The databases, one after the other: hansa, etcd.
+    /// The databases, one after the other: hansa, etcd, redis.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "hansa")]
     target: Vec<Database>,
     /// The small series of loads that decide bars, instead of one load; exits with 1 where one is missed.
@@ -294,7 +294,7 @@ mod tests {
             ("--mix z", "a workload of YCSB"),
             ("--levels weak", "eventual, session, strong"),
             ("--bars --keys 5", "cannot be used with"),
-            ("--target redis", "hansa"),
+            ("--target foundationdb", "hansa, etcd, redis"),
         ] {
             let why = parse(line).unwrap_err();
             assert!(why.contains(part), "{why}");

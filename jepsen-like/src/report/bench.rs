@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::escape::{short, text};
+use super::escape::{cut, short, text};
 use super::table::{row, table};
 use super::{frame, words};
 use crate::bench::bars::{Bar, Verdict};
@@ -27,6 +27,9 @@ const LOADS_MAX: usize = 60;
 const ROWS_MAX: usize = 120;
 /// Characters of a name, at most.
 const NAME_MAX: usize = 120;
+
+/// Characters of a version, at most.
+const VERSION_MAX: usize = 40;
 
 /// Writes the report of a benchmark.
 ///
@@ -57,7 +60,8 @@ pub fn render(document: &Document) -> String {
 /// What no figure here says by itself.
 const FOOTER: &str = "<p>Nodes, their link proxies and the generator share one machine: throughput compares what an \
      operation costs, it is not what a cluster of machines serves. Links delay and do nothing else. The peers of etcd \
-     speak TLS, those of Hansa do not. Loads are quiet: no faults.</p>\
+     speak TLS, those of Hansa do not. A strong get of redis is what its primary has in memory: not linearizable when the \
+     primary is lost, and no link to cross beside it. Loads are quiet: no faults.</p>\
      <p>Written by <code>hansa-jepsen bench</code>; <code>--json</code> prints the same as data.</p>";
 
 /// What came of it, in a few words.
@@ -121,7 +125,7 @@ fn facts(facts: &Facts, runs: &[Run]) -> String {
         shown.push(("Disk sync", span));
     }
     for (name, version) in &facts.versions {
-        shown.push((name, version.clone()));
+        shown.push((name, cut(version, VERSION_MAX)));
     }
     frame::facts(&shown)
 }

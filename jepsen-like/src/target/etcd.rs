@@ -17,6 +17,7 @@ use anyhow::Context as _;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::cluster::process::in_path;
 use crate::history::Record;
 use crate::nemesis::{
     Action, Clock, Data, Disk, Effect, Layout, Nemesis, NodeIndex, Refused, Wire,
@@ -122,7 +123,7 @@ pub fn supports(workload: Workload, levels: Levels) -> Result<(), String> {
 /// Where the `etcd` binary is, by `PATH`; `None` where it is not installed.
 #[must_use]
 pub fn installed() -> Option<PathBuf> {
-    member::in_path("etcd")
+    in_path("etcd")
 }
 
 /// A running cluster of etcd.

@@ -17,13 +17,13 @@ pub(super) fn section(document: &Document) -> String {
         return String::new();
     }
     let rows: Vec<String> = document.bars.iter().take(BARS_MAX).map(line).collect();
-    let head = ["Bar", "verdict", "asked", "measured", "", "by, or why"];
+    let head = ["Bar", "asked", "measured", "", "by, or why"];
     let caption = "The line in a gauge is what is asked for; a gauge ends at half as much again";
     let mut out = format!(
         "<section aria-labelledby=\"bars\"><h2 id=\"bars\">Bars</h2><p>They hold where a disk sync takes at most \
          {SYNC_MAX_MS} ms in the median. On a slower disk a bar that is missed is undecided, unless no disk explains \
          by how much.</p>{}",
-        table("words", caption, &head, &rows)
+        table("words bars", caption, &head, &rows)
     );
     if !document.bars_not_decided.is_empty() {
         let names = document.bars_not_decided.iter();
@@ -51,13 +51,16 @@ fn line(bar: &Bar) -> String {
         .measured
         .map_or_else(none, |it| format!("{} {}", quantity(it), text(bar.unit)));
     let cells = [
-        format!("<i class=\"badge {class}\">{word}</i>"),
         format!("{sign} {} {}", quantity(bar.bound), text(bar.unit)),
         measured,
         gauge(bar, class),
         short(&note, NAME_MAX),
     ];
-    row(&short(&bar.name, NAME_MAX), &cells)
+    let name = short(&bar.name, NAME_MAX);
+    row(
+        &format!("<i class=\"badge {class}\">{word}</i> {name}"),
+        &cells,
+    )
 }
 
 /// Three digits that count.
