@@ -1,7 +1,8 @@
 //! How fast it is: one generator for Hansa and its peers, on the clusters that the harness starts.
 //!
 //! Reading order: `mix.rs` and `keys.rs` (what is asked), `schedule.rs` (when), `peer.rs` (whom), `load.rs` (all together),
-//! `figures.rs` (what came of it), `bars.rs` (what has to come of it), `document.rs` (all of it, for others). No history is written and nothing is judged but
+//! `figures.rs` (what came of it), `bars.rs` (what has to come of it), `gaps.rs` (what a lost
+//! region costs), `document.rs` (all of it, for others). No history is written and nothing is judged but
 //! speed.
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 pub mod bars;
 pub mod document;
 mod figures;
+pub mod gaps;
 pub mod keys;
 mod load;
 mod machine;

@@ -7,6 +7,7 @@ use std::process::Command;
 use serde::Serialize;
 
 use super::bars::Bar;
+use super::gaps::Loss;
 use super::{Database, Run, Setup};
 
 /// The version of the format. Fields are added, never changed.
@@ -23,6 +24,8 @@ pub struct Document {
     pub runs: Vec<Run>,
     /// What was to come of them; none without `--bars`.
     pub bars: Vec<Bar>,
+    /// Regions that were lost under load.
+    pub losses: Vec<Loss>,
     /// Bars that need another run, by name.
     pub bars_not_decided: Vec<&'static str>,
 }
@@ -36,6 +39,7 @@ impl Document {
             facts,
             runs: Vec::new(),
             bars: Vec::new(),
+            losses: Vec::new(),
             bars_not_decided: Vec::new(),
         }
     }

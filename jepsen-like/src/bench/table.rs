@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::gaps::Loss;
 use super::{GENERATOR_BUSY_MAX, Row, Run};
 
 /// A table of runs of one load on several databases, side by side, with what it cost below.
@@ -58,6 +59,50 @@ pub fn side_by_side(runs: &[&Run]) -> String {
     }
     for run in runs {
         costs(&mut out, run);
+    }
+    out
+}
+
+/// A table of what it cost to lose a region; nothing where none was.
+#[must_use]
+pub fn losses(losses: &[Loss]) -> String {
+    let mut out = String::new();
+    if losses.is_empty() {
+        return out;
+    }
+    let _ = writeln!(
+        out,
+        "a region is lost: strong operations are due every 10 ms in those that are left; there: keys it wrote last\n\
+         {:<12} {:<13} {:<6} {:<9} {:<13} {:<5} {:>10} {:>7} {:>7} {:>10}",
+        "lost",
+        "region",
+        "target",
+        "operation",
+        "asked in",
+        "keys",
+        "longest ms",
+        "done",
+        "failed",
+        "slowest ms"
+    );
+    for loss in losses {
+        for gap in &loss.gaps {
+            let slowest = gap.slowest_ms.map(|it| format!("{it:.0}"));
+            let _ = writeln!(
+                out,
+                "{:<12} {:<13} {:<6} {:<9} {:<13} {:<5} {:>10.0} {:>7} {:>7} {:>10}",
+                loss.fault.name(),
+                loss.region,
+                loss.target.name(),
+                gap.operation.name(),
+                gap.region,
+                if gap.written_there { "there" } else { "all" },
+                gap.longest_ms,
+                gap.done,
+                gap.failed,
+                slowest.unwrap_or_else(|| "-".to_owned()),
+            );
+        }
     }
     out
 }

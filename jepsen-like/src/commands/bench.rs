@@ -33,6 +33,9 @@ pub struct BenchArgs {
     /// The small series of loads that decide bars, instead of one load; exits with 1 where one is missed.
     #[arg(long, conflicts_with_all = ["clients", "rate", "mix", "levels", "keys", "skew", "keys_of", "value_bytes"])]
     bars: bool,
+    /// With --bars: the memory of a node with a million keys as well, which takes minutes.
+    #[arg(long, requires = "bars")]
+    bars_long: bool,
     /// Clients of each region: one number for all, or one for each.
     #[arg(long, value_delimiter = ',', default_value = "8")]
     clients: Vec<usize>,
@@ -233,20 +236,27 @@ impl BenchArgs {
             warm_up: Duration::from_secs(self.warm_up),
             seed: self.seed,
         };
-        let told = |run: &Run| eprintln!("measured: {} of {}", run.series, run.target.name());
-        let (runs, bars) = bars::run((setup, pace), &self.target, generator, told).await?;
-        for series in bars::series_of(&runs) {
-            let same: Vec<&Run> = runs.iter().filter(|run| run.series == series).collect();
-            self.say(&table::side_by_side(&same));
+        let told = |what: &str, database: Database| {
+            eprintln!("measured: {what} of {}", database.name());
+        };
+        let what = (setup, pace, self.bars_long);
+        let measured = bars::run(what, &self.target, generator, told).await?;
+        for series in bars::series_of(&measured.runs) {
+            let same = measured.runs.iter().filter(|run| run.series == series);
+            self.say(&table::side_by_side(&same.collect::<Vec<_>>()));
         }
-        for bar in &bars {
+        self.say(&table::losses(&measured.losses));
+        for bar in &measured.bars {
             self.say(&bar.line());
         }
-        for other in NOT_DECIDED {
+        if !self.bars_long {
+            document.bars_not_decided = NOT_DECIDED.to_vec();
+        }
+        for other in &document.bars_not_decided {
             self.say(&format!("not decided by this run: {other}"));
         }
-        (document.runs, document.bars) = (runs, bars);
-        document.bars_not_decided = NOT_DECIDED.to_vec();
+        document.runs = measured.runs;
+        (document.bars, document.losses) = (measured.bars, measured.losses);
         Ok(())
     }
 }

@@ -18,6 +18,7 @@ use crate::bench::{ALL_REGIONS, Row, Run, bars};
 mod bars_table;
 mod costs;
 mod curves;
+mod losses;
 #[cfg(test)]
 mod tests;
 
@@ -45,6 +46,7 @@ pub fn render(document: &Document) -> String {
     let heading = heading(&document.bars);
     let mut main = summary(document, &heading);
     main += &bars_table::section(document);
+    main += &losses::section(&document.losses);
     main += &loads(&document.runs);
     main += &costs::section(&document.runs);
     let bars = match document.bars.is_empty() {
@@ -185,6 +187,7 @@ fn conditions(run: &Run) -> String {
         Share::All => "of all regions",
         Share::Own => "each region's own",
         Share::Elsewhere => "each region's own, written elsewhere before",
+        Share::Each => "all, each once in each region",
     };
     format!(
         "{schedule}; {} at level {}; clients by region {}; {} ({keys}) of {}; {} with {}; round trips {} ms; {:.1} s",
