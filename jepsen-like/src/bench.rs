@@ -2,7 +2,7 @@
 //!
 //! Reading order: `mix.rs` and `keys.rs` (what is asked), `schedule.rs` (when), `peer.rs` (whom), `load.rs` (all together),
 //! `figures.rs` (what came of it), `bars.rs` (what has to come of it), `gaps.rs` (what a lost
-//! region costs), `document.rs` (all of it, for others). No history is written and nothing is judged but
+//! region costs), `sweep.rs` (how it grows), `document.rs` (all of it, for others). No history is written and nothing is judged but
 //! speed.
 
 use std::collections::BTreeMap;
@@ -24,6 +24,7 @@ pub mod mix;
 mod peer;
 mod redis;
 mod schedule;
+pub mod sweep;
 pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;

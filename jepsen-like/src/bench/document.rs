@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::bars::Bar;
 use super::gaps::Loss;
+use super::sweep::Series;
 use super::{Database, Run, Setup};
 
 /// The version of the format. Fields are added, never changed.
@@ -26,6 +27,8 @@ pub struct Document {
     pub bars: Vec<Bar>,
     /// Regions that were lost under load.
     pub losses: Vec<Loss>,
+    /// How costs grow, where a dimension was varied.
+    pub series: Option<Series>,
     /// Bars that need another run, by name.
     pub bars_not_decided: Vec<&'static str>,
 }
@@ -40,6 +43,7 @@ impl Document {
             runs: Vec::new(),
             bars: Vec::new(),
             losses: Vec::new(),
+            series: None,
             bars_not_decided: Vec::new(),
         }
     }

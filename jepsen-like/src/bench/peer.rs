@@ -218,7 +218,7 @@ impl Peer {
     pub(super) async fn settle(&mut self) -> Result<()> {
         let settled = match self {
             Peer::Hansa(target) => target.settle(SETTLE_WITHIN).await,
-            Peer::Etcd(target) => target.settle(SETTLE_WITHIN).await,
+            Peer::Etcd(target) => target.catch_up(SETTLE_WITHIN).await,
             Peer::Redis(servers) => {
                 let settled = servers.settle(SETTLE_WITHIN).await;
                 return settled.context("the servers of redis do not settle");

@@ -81,7 +81,10 @@ impl Sweep {
             Ok(size) if (1..=most).contains(&size) => Ok(size),
             _ => Err(wrong(value, &format!("a number of {name}, 1 to {most}"))),
         };
-        let values: Vec<u64> = values.split(',').map(value).collect::<Result<_, String>>()?;
+        let values: Vec<u64> = values
+            .split(',')
+            .map(value)
+            .collect::<Result<_, String>>()?;
         if values.len() > VALUES_MAX {
             return Err(format!("{} sizes: name at most {VALUES_MAX}", values.len()));
         }
@@ -176,7 +179,10 @@ mod tests {
             ("clients=5000", "1 to 4096"),
             ("clients=4,4", "do not grow"),
             ("clients=4,1", "do not grow"),
-            ("clients=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17", "at most 16"),
+            (
+                "clients=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17",
+                "at most 16",
+            ),
         ] {
             let why = Sweep::parse(text).unwrap_err();
             assert!(why.contains(part), "{why}");

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::gaps::Loss;
+use super::sweep::Series;
 use super::{GENERATOR_BUSY_MAX, Row, Run};
 
 /// A table of runs of one load on several databases, side by side, with what it cost below.
@@ -103,6 +104,46 @@ pub fn losses(losses: &[Loss]) -> String {
                 slowest.unwrap_or_else(|| "-".to_owned()),
             );
         }
+    }
+    out
+}
+
+/// A table of how costs grow.
+#[must_use]
+pub fn growth(series: &Series) -> String {
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "{:<17} {:<6} {:>9} {:>9} {:>9} {:>14} {:>12}",
+        series.dimension.name(),
+        "target",
+        "ops/s",
+        "p50 ms",
+        "p99 ms",
+        "server us/op",
+        "resident MB"
+    );
+    let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |it| format!("{it:.2}"));
+    for point in &series.points {
+        let _ = writeln!(
+            out,
+            "{:<17} {:<6} {:>9.0} {:>9} {:>9} {:>14} {:>12.0}",
+            point.value,
+            point.target.name(),
+            point.per_second,
+            figure(point.p50_ms),
+            figure(point.p99_ms),
+            figure(point.server_cpu_us_per_op),
+            point.resident_bytes as f64 / 1e6,
+        );
+    }
+    for missing in &series.not_measured {
+        let target = missing.target.name();
+        let _ = writeln!(
+            out,
+            "{:<17} {target:<6} not measured: {}",
+            missing.value, missing.why
+        );
     }
     out
 }

@@ -7,11 +7,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout_at};
 
 use crate::bench::bars::{self, Bar, NOT_DECIDED, Pace, Verdict};
 use crate::bench::document::{Document, Facts};
 use crate::bench::keys::Share;
 use crate::bench::mix::{self, Mix, Weighted};
+use crate::bench::sweep::{Dimension, NotMeasured, Point, Series, Sweep};
 use crate::bench::{self, Bench, Database, Load, Run, Setup, table};
 use crate::history::Level;
 use crate::nemesis::Layout;
@@ -25,7 +27,7 @@ const ROUND_TRIP_MAX_MS: f64 = 10_000.0;
 const YCSB_SKEW: f64 = 0.99;
 
 /// What to measure, and where.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
     /// The databases, one after the other: hansa, etcd, redis.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "hansa")]
@@ -36,6 +38,13 @@ pub struct BenchArgs {
     /// With --bars: the memory of a node with a million keys as well, which takes minutes.
     #[arg(long, requires = "bars")]
     bars_long: bool,
+    /// One load at several sizes of one thing, each on a cluster of its own: keys=1000,100000, clients=1,16,256,
+    /// regions=3,5,7 or nodes-per-region=1,3. All else is as named.
+    #[arg(long, conflicts_with = "bars", value_parser = Sweep::parse)]
+    series: Option<Sweep>,
+    /// With --series: what is not measured after so many seconds is not measured, and named.
+    #[arg(long, default_value_t = 3600, requires = "series", value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
+    within: u64,
     /// Clients of each region: one number for all, or one for each.
     #[arg(long, value_delimiter = ',', default_value = "8")]
     clients: Vec<usize>,
@@ -109,9 +118,10 @@ pub fn bench(args: &BenchArgs) -> Result<bool> {
     let facts = Facts::gather(command(), &args.target, &setup);
     let work = async {
         let mut document = Document::new(facts);
-        match args.bars {
-            true => args.on_bars(&setup, &handle, &mut document).await?,
-            false => document.runs = args.on_load(&setup, &handle).await?,
+        match (&args.series, args.bars) {
+            (Some(sweep), _) => args.on_series(sweep, &handle, &mut document).await?,
+            (None, true) => args.on_bars(&setup, &handle, &mut document).await?,
+            (None, false) => document.runs = args.on_load(&setup, &handle).await?,
         }
         Ok(document)
     };
@@ -142,6 +152,28 @@ fn command() -> String {
         false => word,
     });
     words.collect::<Vec<_>>().join(" ")
+}
+
+/// One load on a cluster of its own; `None` where there was no time for it.
+async fn one(
+    database: Database,
+    name: &str,
+    (setup, load): (&Setup, &Load),
+    (generator, until): (&Handle, Instant),
+) -> Result<Option<Run>> {
+    if Instant::now() >= until {
+        return Ok(None);
+    }
+    let mut bench = Bench::start(database, setup, generator).await?;
+    let measured = timeout_at(until, bench.measure(name, load)).await;
+    let stopped = bench.stop().await;
+    let Ok(measured) = measured else {
+        // What was cut off in the middle may end as it likes.
+        return Ok(None);
+    };
+    let run = measured?;
+    stopped?;
+    Ok(Some(run))
 }
 
 impl BenchArgs {
@@ -210,15 +242,73 @@ impl BenchArgs {
         }
         let mut runs = Vec::new();
         for database in &self.target {
-            let mut bench = Bench::start(*database, setup, generator).await?;
-            let measured = bench.measure("load", &load).await;
-            let stopped = bench.stop().await;
-            runs.push(measured?);
-            stopped?;
+            let far = Instant::now() + Duration::from_secs(2 * SECONDS_MAX);
+            let run = one(*database, "load", (setup, &load), (generator, far)).await?;
+            runs.extend(run);
         }
         let all: Vec<&Run> = runs.iter().collect();
         self.say(&table::side_by_side(&all));
         Ok(runs)
+    }
+
+    /// The same with one thing at another size.
+    fn at(&self, dimension: Dimension, value: u64) -> BenchArgs {
+        let mut args = self.clone();
+        match dimension {
+            Dimension::Keys => args.keys = value,
+            Dimension::Clients => args.clients = vec![value as usize],
+            Dimension::Regions => args.regions = value as u16,
+            Dimension::NodesPerRegion => args.nodes_per_region = value as u16,
+        }
+        args
+    }
+
+    /// One load at several sizes, each on each database.
+    async fn on_series(
+        &self,
+        sweep: &Sweep,
+        generator: &Handle,
+        document: &mut Document,
+    ) -> Result<()> {
+        let mut plan = Vec::new();
+        for value in &sweep.values {
+            let args = self.at(sweep.dimension, *value);
+            let (setup, load) = (args.setup()?, args.load());
+            load.check(setup.layout.regions)?;
+            for database in &self.target {
+                database.check(&setup, &load.mix, &load.levels)?;
+                plan.push((*value, *database, setup.clone(), load.clone()));
+            }
+        }
+        let mut series = Series {
+            dimension: sweep.dimension,
+            points: Vec::new(),
+            not_measured: Vec::new(),
+        };
+        let until = Instant::now() + Duration::from_secs(self.within);
+        for (value, target, setup, load) in plan {
+            let name = sweep.load_name(value);
+            let run = one(target, &name, (&setup, &load), (generator, until)).await?;
+            match run {
+                Some(run) => {
+                    eprintln!("measured: {name} of {}", target.name());
+                    series.points.push(Point::of(value, &run));
+                    document.runs.push(run);
+                }
+                None => series.not_measured.push(NotMeasured {
+                    value,
+                    target,
+                    why: format!("the {} s of --within were over", self.within),
+                }),
+            }
+        }
+        for series in bars::series_of(&document.runs) {
+            let same = document.runs.iter().filter(|run| run.series == series);
+            self.say(&table::side_by_side(&same.collect::<Vec<_>>()));
+        }
+        self.say(&table::growth(&series));
+        document.series = Some(series);
+        Ok(())
     }
 
     /// The series of loads that decide bars, on each database.
@@ -295,6 +385,23 @@ mod tests {
     }
 
     #[test]
+    fn a_series_changes_one_thing_and_leaves_the_others() {
+        let args = parse("--series clients=1,64 --keys 50 --clients 5").unwrap();
+        let sweep = args.series.clone().unwrap();
+        let at = args.at(sweep.dimension, 64);
+        assert_eq!((at.load().clients, at.load().keys), (vec![64; 3], 50));
+        let many = parse("--series keys=7").unwrap().at(Dimension::Keys, 7);
+        assert_eq!((many.load().keys, many.load().clients), (7, vec![8; 3]));
+        let regions = parse("--series regions=5").unwrap();
+        let setup = regions.at(Dimension::Regions, 5).setup().unwrap();
+        assert_eq!(setup.layout.regions, 5);
+        let nodes = regions.at(Dimension::NodesPerRegion, 3).setup().unwrap();
+        assert_eq!(nodes.layout.nodes(), 9);
+        let uneven = parse("--series regions=5 --wan 1,2,3").unwrap();
+        assert!(uneven.at(Dimension::Regions, 5).setup().is_err());
+    }
+
+    #[test]
     fn wrong_options_are_named() {
         let uneven = parse("--wan 1,2").unwrap().setup().unwrap_err();
         assert!(uneven.to_string().contains("2 round trips for 3 pairs"));
@@ -304,6 +411,10 @@ mod tests {
             ("--mix z", "a workload of YCSB"),
             ("--levels weak", "eventual, session, strong"),
             ("--bars --keys 5", "cannot be used with"),
+            ("--bars --series keys=5", "cannot be used with"),
+            ("--bars-long", "--bars"),
+            ("--within 5", "--series"),
+            ("--series size=5", "one of keys, clients"),
             ("--target foundationdb", "hansa, etcd, redis"),
         ] {
             let why = parse(line).unwrap_err();

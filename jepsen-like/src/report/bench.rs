@@ -19,6 +19,7 @@ mod bars_table;
 mod costs;
 mod curves;
 mod losses;
+mod scaling;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +48,7 @@ pub fn render(document: &Document) -> String {
     let mut main = summary(document, &heading);
     main += &bars_table::section(document);
     main += &losses::section(&document.losses);
+    main += &scaling::section(document.series.as_ref());
     main += &loads(&document.runs);
     main += &costs::section(&document.runs);
     let bars = match document.bars.is_empty() {

@@ -249,6 +249,14 @@ impl EtcdTarget {
         self.members.iter().filter_map(Member::process_id).collect()
     }
 
+    /// Waits until every member serves and has what any had when it was asked, whatever the number of keys.
+    ///
+    /// # Errors
+    /// What was still missing after `within`.
+    pub(crate) async fn catch_up(&self, within: Duration) -> Result<Duration, String> {
+        state::catch_up(&self.apis, within).await
+    }
+
     fn member(&mut self, node: NodeIndex) -> Result<&mut Member, Refused> {
         let count = self.members.len();
         let member = self.members.get_mut(node);

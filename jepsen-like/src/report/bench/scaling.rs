@@ -51,7 +51,12 @@ pub(super) fn section(series: Option<&Series>) -> String {
         points(series)
     );
     for missing in &series.not_measured {
-        let why = format!("{name} {} of {}: {}", missing.value, missing.target.name(), missing.why);
+        let why = format!(
+            "{name} {} of {}: {}",
+            missing.value,
+            missing.target.name(),
+            missing.why
+        );
         out += &format!("<p class=\"note\">Not measured: {}.</p>", text(&why));
     }
     for what in &FIGURES {
@@ -76,8 +81,17 @@ fn points(series: &Series) -> String {
         row(&words::count(point.value), &cells)
     });
     let rows: Vec<String> = rows.collect();
-    let head = [series.dimension.name(), "target", "ops/s", "p50", "p99", "server CPU", "resident"];
-    let caption = "Each size on a cluster of its own; latencies of the operation that takes longest";
+    let head = [
+        series.dimension.name(),
+        "target",
+        "ops/s",
+        "p50",
+        "p99",
+        "server CPU",
+        "resident",
+    ];
+    let caption =
+        "Each size on a cluster of its own; latencies of the operation that takes longest";
     table("numbers", caption, &head, &rows)
 }
 
@@ -85,10 +99,15 @@ fn figure(what: &What, series: &Series) -> String {
     let mut lines: BTreeMap<&str, Vec<(u64, f64)>> = BTreeMap::new();
     for point in &series.points {
         if let Some(value) = (what.value)(point) {
-            lines.entry(point.target.name()).or_default().push((point.value, value));
+            lines
+                .entry(point.target.name())
+                .or_default()
+                .push((point.value, value));
         }
     }
-    let legend = lines.keys().map(|it| format!("<li><i class=\"key {it}\"></i>{it}</li>"));
+    let legend = lines
+        .keys()
+        .map(|it| format!("<li><i class=\"key {it}\"></i>{it}</li>"));
     format!(
         "<figure><figcaption>{title}<ul class=\"legend\">{}</ul></figcaption>\
          <div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{title}\">{}</div></figure>",
@@ -124,7 +143,9 @@ fn draw(what: &What, dimension: &str, lines: &BTreeMap<&str, Vec<(u64, f64)>>) -
         );
     }
     for (target, points) in lines {
-        let places = points.iter().map(|(size, value)| (number(x(*size)), number(y(*value))));
+        let places = points
+            .iter()
+            .map(|(size, value)| (number(x(*size)), number(y(*value))));
         let places: Vec<(String, String)> = places.collect();
         let path: Vec<String> = places.iter().map(|(x, y)| format!("{x} {y}")).collect();
         let dots: String = places.iter().map(|(x, y)| format!("M{x} {y}h0")).collect();
@@ -133,7 +154,10 @@ fn draw(what: &What, dimension: &str, lines: &BTreeMap<&str, Vec<(u64, f64)>>) -
             path.join("L")
         );
     }
-    let description = format!("Over {dimension}, which grow by their logarithm; {} at most.", amount(most));
+    let description = format!(
+        "Over {dimension}, which grow by their logarithm; {} at most.",
+        amount(most)
+    );
     let size = (WIDTH, TOP + HEIGHT + BOTTOM);
     svg(("plot", what.id), size, (what.title, &description), &inner)
 }

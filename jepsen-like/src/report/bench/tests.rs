@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::super::tests::{links_lead_somewhere, well_formed};
 use super::*;
 use crate::bench::Database;
+use crate::bench::gaps::{Fault, Gap, Loss};
 use crate::bench::mix::Kind;
+use crate::bench::sweep::{Dimension, NotMeasured, Point, Series};
 use crate::bench::testing::{row as sample_row, run, setup};
 
 fn document(runs: Vec<Run>) -> Document {
@@ -79,6 +81,71 @@ fn without_delay_all_regions_are_one_line() {
     let page = page(&document(vec![near]));
     assert_eq!(page.matches("<path class=\"line hansa p0").count(), 2);
     assert!(!page.contains("<path class=\"line hansa p1"));
+}
+
+#[test]
+fn what_a_lost_region_costs_has_a_line_for_each_region_that_is_left() {
+    let gap = |region: &str, longest_ms| Gap {
+        operation: Kind::Put,
+        region: region.to_owned(),
+        written_there: true,
+        longest_ms,
+        done: 7,
+        failed: 1,
+        slowest_ms: None,
+    };
+    let mut document = document(Vec::new());
+    document.losses = vec![Loss {
+        target: Database::Hansa,
+        fault: Fault::BlackHoled,
+        region: "us-east".to_owned(),
+        sync_p50_ms: 0.3,
+        gaps: vec![gap("eu-central", 130.0), gap("ap-northeast", 8000.0)],
+    }];
+    let page = page(&document);
+    for part in [
+        "us-east black-holed",
+        ">130 ms<",
+        ">8.00 s<",
+        "written there last",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+}
+
+#[test]
+fn growth_is_drawn_by_database_and_what_is_missing_is_told() {
+    let point = |value, target, cpu| Point {
+        value,
+        target,
+        per_second: 100.0 * value as f64,
+        p50_ms: Some(1.0),
+        p99_ms: None,
+        server_cpu_us_per_op: cpu,
+        resident_bytes: 30_000_000,
+    };
+    let mut document = document(Vec::new());
+    document.series = Some(Series {
+        dimension: Dimension::Clients,
+        points: vec![
+            point(1, Database::Hansa, Some(50.0)),
+            point(1, Database::Redis, Some(20.0)),
+            point(64, Database::Hansa, None),
+        ],
+        not_measured: vec![NotMeasured {
+            value: 64,
+            target: Database::Redis,
+            why: "no <time> left".to_owned(),
+        }],
+    });
+    let drawn = page(&document);
+    assert_eq!(drawn.matches("<path class=\"line hansa\"").count(), 3);
+    assert_eq!(drawn.matches("<path class=\"line redis\"").count(), 3);
+    assert!(drawn.contains("Not measured: clients 64 of redis: no &lt;time&gt; left."));
+    // No size at all is a page as well.
+    let series = document.series.as_mut().unwrap();
+    series.points.clear();
+    assert!(page(&document).contains("Growth over clients"));
 }
 
 #[test]
