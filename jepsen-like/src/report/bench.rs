@@ -51,12 +51,16 @@ pub fn render(document: &Document) -> String {
     main += &scaling::section(document.series.as_ref());
     main += &loads(&document.runs);
     main += &costs::section(&document.runs);
-    let bars = match document.bars.is_empty() {
-        true => "",
-        false => "<a href=\"#bars\">Bars</a>",
-    };
-    let links =
-        format!("{bars}<a href=\"#loads\">Loads</a><a href=\"#costs\">Cost of an operation</a>");
+    let parts = [
+        (!document.bars.is_empty(), "bars", "Bars"),
+        (!document.losses.is_empty(), "losses", "A region is lost"),
+        (document.series.is_some(), "scaling", "Growth"),
+        (true, "loads", "Loads"),
+        (true, "costs", "Cost of an operation"),
+    ];
+    let there = parts.iter().filter(|(there, ..)| *there);
+    let links = there.map(|(_, id, name)| format!("<a href=\"#{id}\">{name}</a>"));
+    let links: String = links.collect();
     let title = format!("{heading} \u{2013} Hansa benchmark");
     frame::page(&title, &frame::header("benchmark", &links), &main, FOOTER)
 }
