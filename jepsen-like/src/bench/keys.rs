@@ -23,8 +23,8 @@ pub(super) fn unit(random: &mut Random) -> f64 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Share {
-    #[default]
     /// All regions ask for all keys.
+    #[default]
     All,
     /// Each region has its own part of the keys, which it wrote itself: nothing is contended between regions.
     Own,

@@ -13,7 +13,9 @@ use crate::bench::bars::{self, Bar, NOT_DECIDED, Pace, Verdict};
 use crate::bench::document::{Document, Facts};
 use crate::bench::keys::Share;
 use crate::bench::mix::{self, Mix, Weighted};
-use crate::bench::sweep::{Dimension, NotMeasured, Point, Series, Sweep};
+use crate::bench::sweep::{
+    Dimension, NODES_PER_REGION_MAX, NotMeasured, Point, REGIONS_MAX, Series, Sweep,
+};
 use crate::bench::{self, Bench, Database, Load, Run, Setup, table};
 use crate::history::Level;
 use crate::nemesis::Layout;
@@ -32,7 +34,8 @@ pub struct BenchArgs {
     /// The databases, one after the other: hansa, etcd, redis.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "hansa")]
     target: Vec<Database>,
-    /// The small series of loads that decide bars, instead of one load; exits with 1 where one is missed.
+    /// The small series of loads that decide bars, a lost region among them, instead of one load; exits with 1 where one
+    /// is missed.
     #[arg(long, conflicts_with_all = ["clients", "rate", "mix", "levels", "keys", "skew", "keys_of", "value_bytes"])]
     bars: bool,
     /// With --bars: the memory of a node with a million keys as well, which takes minutes.
@@ -40,10 +43,10 @@ pub struct BenchArgs {
     bars_long: bool,
     /// One load at several sizes of one thing, each on a cluster of its own: keys=1000,100000, clients=1,16,256,
     /// regions=3,5,7 or nodes-per-region=1,3. All else is as named.
-    #[arg(long, conflicts_with = "bars", value_parser = Sweep::parse)]
+    #[arg(long, value_name = "WHAT=SIZES", conflicts_with = "bars", value_parser = Sweep::parse)]
     series: Option<Sweep>,
     /// With --series: what is not measured after so many seconds is not measured, and named.
-    #[arg(long, default_value_t = 3600, requires = "series", value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, requires = "series", value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     within: u64,
     /// Clients of each region: one number for all, or one for each.
     #[arg(long, value_delimiter = ',', default_value = "8")]
@@ -55,7 +58,7 @@ pub struct BenchArgs {
     /// How long operations count, seconds.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     time: u64,
-    /// Load before that, which does not count, seconds; none with --keys-of elsewhere.
+    /// Load before that, which does not count, seconds; none with --keys-of elsewhere and each.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=SECONDS_MAX))]
     warm_up: u64,
     /// Operations, keys and times are drawn from it.
@@ -80,10 +83,10 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 100)]
     value_bytes: usize,
     /// Regions.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=7))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=REGIONS_MAX as i64))]
     regions: u16,
     /// Nodes in each region.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=5))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=NODES_PER_REGION_MAX as i64))]
     nodes_per_region: u16,
     /// Round trips between regions, milliseconds: one for all, or one for each pair in the order us-eu, us-ap, eu-ap;
     /// 0 for none. 90,150,220 when it is not given.
