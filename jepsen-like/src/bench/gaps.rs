@@ -157,6 +157,12 @@ impl Bench {
             regions >= 3,
             "with {regions} regions no majority is left without one: choose 3 or more"
         );
+        // Else no key would be written by the region that is lost, or all would be.
+        ensure!(
+            load.keys >= regions as u64,
+            "{} keys: at least one for each of {regions} regions",
+            load.keys
+        );
         let lost = match self.database {
             Database::Hansa => 0,
             Database::Etcd => self.quickest(load).await?,
