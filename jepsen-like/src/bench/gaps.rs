@@ -201,6 +201,7 @@ impl Bench {
         let in_time = timeout(DEADLINE + DEADLINE, all).await;
         in_time.context("operations do not end")?;
         self.peer.mend().await?;
+        let sync = sync.max(machine::sync_p50(self.folder.path())?);
         let ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
         let spec = self.setup.spec();
         let gaps = left
