@@ -74,7 +74,7 @@ impl Facts {
     pub fn gather(command: String, databases: &[Database], setup: &Setup) -> Facts {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let versions = databases.iter().filter_map(|database| {
-            let said = version_of(&database.program(setup)?)?;
+            let said = version_of(&database.program(setup).ok()?)?;
             Some((database.name(), said))
         });
         Facts {

@@ -61,12 +61,17 @@ impl Database {
         }
     }
 
-    /// Its program, if that is installed.
-    pub(super) fn program(self, setup: &Setup) -> Option<PathBuf> {
+    /// Its program.
+    ///
+    /// # Errors
+    /// When it is not installed or not built; says how to get it.
+    pub fn program(self, setup: &Setup) -> Result<PathBuf> {
         match self {
-            Database::Hansa => setup.spec().binary().ok(),
-            Database::Etcd => etcd::installed(),
-            Database::Redis => redis::installed(),
+            Database::Hansa => setup.spec().binary(),
+            Database::Etcd => etcd::installed().context(
+                "there is no etcd in PATH: install it (Debian: apt-get install etcd-server), or leave it out of --target",
+            ),
+            Database::Redis => redis::program(),
         }
     }
 

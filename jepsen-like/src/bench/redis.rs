@@ -25,7 +25,7 @@ mod connection;
 mod resp;
 mod servers;
 
-pub(super) use servers::{Servers, installed};
+pub(super) use servers::{Servers, program};
 
 use connection::Connection;
 use resp::Reply;

@@ -236,13 +236,22 @@ impl BenchArgs {
         }
     }
 
-    /// One load on each database.
-    async fn on_load(&self, setup: &Setup, generator: &Handle) -> Result<Vec<Run>> {
-        let load = self.load();
+    /// Whether a load can be measured on each database, before anything is started.
+    fn check(&self, setup: &Setup, load: &Load) -> Result<()> {
         load.check(setup.layout.regions)?;
         for database in &self.target {
             database.check(setup, &load.mix, &load.levels)?;
         }
+        for database in &self.target {
+            database.program(setup)?;
+        }
+        Ok(())
+    }
+
+    /// One load on each database.
+    async fn on_load(&self, setup: &Setup, generator: &Handle) -> Result<Vec<Run>> {
+        let load = self.load();
+        self.check(setup, &load)?;
         let mut runs = Vec::new();
         for database in &self.target {
             let far = Instant::now() + Duration::from_secs(2 * SECONDS_MAX);
@@ -277,9 +286,8 @@ impl BenchArgs {
         for value in &sweep.values {
             let args = self.at(sweep.dimension, *value);
             let (setup, load) = (args.setup()?, args.load());
-            load.check(setup.layout.regions)?;
+            self.check(&setup, &load)?;
             for database in &self.target {
-                database.check(&setup, &load.mix, &load.levels)?;
                 plan.push((*value, *database, setup.clone(), load.clone()));
             }
         }
@@ -321,9 +329,7 @@ impl BenchArgs {
         generator: &Handle,
         document: &mut Document,
     ) -> Result<()> {
-        for database in &self.target {
-            database.check(setup, &self.mix, &self.levels)?;
-        }
+        self.check(setup, &self.load())?;
         let pace = Pace {
             time: Duration::from_secs(self.time),
             warm_up: Duration::from_secs(self.warm_up),

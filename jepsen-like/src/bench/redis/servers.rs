@@ -24,9 +24,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks whether replicas have all that the primary has.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Where the `redis-server` binary is, by `PATH`; `None` where it is not installed.
-pub(in crate::bench) fn installed() -> Option<PathBuf> {
-    in_path("redis-server")
+/// Where the `redis-server` binary is, by `PATH`.
+///
+/// # Errors
+/// When it is not installed.
+pub(in crate::bench) fn program() -> Result<PathBuf> {
+    in_path("redis-server").context(
+        "there is no redis-server in PATH: install it (Debian: apt-get install redis-server; its service may stay off, \
+         the harness starts its own processes), or leave redis out of --target",
+    )
 }
 
 /// A server for each region.
@@ -48,10 +54,7 @@ impl Servers {
         folder: &Path,
         within: Duration,
     ) -> Result<Servers> {
-        let program = installed().context(
-            "there is no redis-server in PATH: install it (Debian: apt-get install redis-server; the harness starts \
-             its own processes, so the service can be disabled) and try again",
-        )?;
+        let program = program()?;
         let regions = setup.layout.regions;
         let spec = setup.spec();
         let ports = Ports::take(regions)?;
