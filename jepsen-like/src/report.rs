@@ -1,7 +1,7 @@
 //! What people read of a run: a single HTML file beside `verdict.json` and the histories.
 //!
 //! It needs nothing else: no script, no font, no network. It is bounded, whatever the run was: figures are thinned, and
-//! what has no room is named and stands in the histories.
+//! what has no room is named and stands in the histories. [`mod@bench`] is the report of a benchmark, drawn from the same parts.
 
 use std::fs::{self, File};
 use std::io::BufReader;
