@@ -1,9 +1,11 @@
 //! How fast it is: one generator for Hansa and its peers, on the clusters that the harness starts.
 //!
 //! Reading order: `mix.rs` and `keys.rs` (what is asked), `schedule.rs` (when), `peer.rs` (whom), `load.rs` (all together),
-//! `figures.rs` (what came of it), `bars.rs` (what has to come of it). No history is written and nothing is judged but
+//! `figures.rs` (what came of it), `bars.rs` (what has to come of it), `gaps.rs` (what a lost
+//! region costs), `sweep.rs` (how it grows), `document.rs` (all of it, for others). No history is written and nothing is judged but
 //! speed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -12,14 +14,20 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 pub mod bars;
+pub mod document;
 mod figures;
+pub mod gaps;
 pub mod keys;
 mod load;
 mod machine;
 pub mod mix;
 mod peer;
+mod redis;
 mod schedule;
+pub mod sweep;
 pub mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use figures::Row;
 pub use load::{CLIENTS_MAX, Load, VALUE_BYTES_MAX};
@@ -47,6 +55,8 @@ pub struct Run {
     pub rate: Option<f64>,
     /// Clients of each region.
     pub clients: Vec<usize>,
+    /// What else was set.
+    pub settings: Settings,
     /// Round trips between the regions, in the order (0, 1), (0, 2), (1, 2) for three.
     pub wan_ms: Vec<f64>,
     /// How long operations counted.
@@ -65,6 +75,51 @@ pub struct Run {
     pub not_begun: u64,
     /// By operation, level and region; then the same for all regions together.
     pub rows: Vec<Row>,
+}
+
+/// The settings of a load and its cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Settings {
+    /// Regions.
+    pub regions: usize,
+    /// Nodes in each.
+    pub nodes_per_region: usize,
+    /// The storage engine of Hansa.
+    pub engine: String,
+    /// The part of each operation.
+    pub mix: BTreeMap<&'static str, f64>,
+    /// The part of each level.
+    pub levels: BTreeMap<&'static str, f64>,
+    /// Keys that were there before.
+    pub keys: u64,
+    /// Whose keys a region asked for.
+    pub keys_of: keys::Share,
+    /// How much some keys were preferred.
+    pub skew: f64,
+    /// The length of values.
+    pub value_bytes: usize,
+    /// What did not count, seconds.
+    pub warm_up_seconds: f64,
+    /// What everything was drawn from.
+    pub seed: u64,
+}
+
+impl Settings {
+    fn of(setup: &Setup, load: &Load) -> Settings {
+        Settings {
+            regions: setup.layout.regions,
+            nodes_per_region: setup.layout.nodes_per_region,
+            engine: setup.engine.clone(),
+            mix: load.mix.kinds.shares(mix::Kind::name),
+            levels: load.levels.shares(mix::level_name),
+            keys: load.keys,
+            keys_of: load.share,
+            skew: load.skew,
+            value_bytes: load.value_bytes,
+            warm_up_seconds: load.warm_up.as_secs_f64(),
+            seed: load.seed,
+        }
+    }
 }
 
 impl Run {
@@ -103,6 +158,7 @@ impl Run {
             },
             rate: load.rate,
             clients: load.clients.clone(),
+            settings: Settings::of(setup, load),
             wan_ms: setup.pairs().into_iter().map(ms).collect(),
             seconds: measured.seconds,
             sync_p50_ms: ms(sync_p50),

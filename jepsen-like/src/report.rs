@@ -1,7 +1,7 @@
 //! What people read of a run: a single HTML file beside `verdict.json` and the histories.
 //!
 //! It needs nothing else: no script, no font, no network. It is bounded, whatever the run was: figures are thinned, and
-//! what has no room is named and stands in the histories.
+//! what has no room is named and stands in the histories. [`mod@bench`] is the report of a benchmark, drawn from the same parts.
 
 use std::fs::{self, File};
 use std::io::BufReader;
@@ -12,15 +12,19 @@ use anyhow::Context;
 use crate::history::{History, Level};
 use crate::run::{Outcome, Round};
 
+pub mod bench;
 mod chart;
 mod coverage;
 mod escape;
 mod faults;
 mod figures;
 mod findings;
+mod frame;
 mod page;
+mod plot;
 mod rounds;
 mod shown;
+mod table;
 #[cfg(test)]
 mod tests;
 mod timeline;

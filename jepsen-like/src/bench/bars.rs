@@ -1,7 +1,7 @@
 //! The bars that one run of minutes can decide, and the loads that they need.
 //!
 //! They hold where a disk sync takes no longer than [`SYNC_MAX_MS`] in the median: on a slower disk a bar that is missed
-//! is not decided, unless it is a latency missed by more than the disk can explain. What takes faults or millions of keys is in [`NOT_DECIDED`].
+//! is not decided, unless it is a latency missed by more than the disk can explain.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use anyhow::Result;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
+use super::gaps::{self, Fault, Loss};
 use super::keys::Share;
 use super::mix::{Kind, Mix, Weighted};
 use super::{ALL_REGIONS, Bench, Database, Load, Run, Setup};
@@ -16,11 +17,9 @@ use crate::history::Level;
 
 /// The bars hold where the median of a disk sync is at most this.
 pub const SYNC_MAX_MS: f64 = 0.5;
-/// Bars of the work item that need another kind of run.
-pub const NOT_DECIDED: [&str; 2] = [
-    "the longest gap when a region is killed or black-holed (hansa-jepsen run)",
-    "resident memory of a node with 1 M keys of 100 bytes",
-];
+/// What a run without the long loads does not decide.
+pub const NOT_DECIDED: [&str; 1] =
+    ["resident memory of a node with 1 M keys of 100 bytes (--bars-long)"];
 
 /// So many disk syncs explain a latency at most: an operation waits for a few, some of which wait for one under way.
 const SYNCS_WAITED_MAX: f64 = 10.0;
@@ -44,8 +43,17 @@ const LOCAL_PUT_CPU_US: f64 = 80.0;
 /// Their number for each put of etcd.
 const PUTS_PER_ETCD: f64 = 1.5;
 
+/// A node with [`MEMORY_KEYS`] keys, after all were read: the most that it holds in memory, MB.
+const MEMORY_MB: f64 = 200.0;
+/// See [`MEMORY_MB`].
+const MEMORY_KEYS: u64 = 1_000_000;
+/// How long reading them all may take, in each region at the same time.
+const MEMORY_WITHIN: Duration = Duration::from_secs(1800);
+/// Clients of a region that read them.
+const MEMORY_CLIENTS: usize = 32;
+
 /// The unit of latencies.
-const MS: &str = "ms";
+pub(super) const MS: &str = "ms";
 /// The unit of comparisons with a peer.
 const TIMES: &str = "times";
 
@@ -53,6 +61,8 @@ const TIMES: &str = "times";
 const CLIENTS: usize = 8;
 /// Keys of strong loads: so many that two clients seldom meet.
 const KEYS: u64 = 3000;
+/// With fewer regions no majority is left when one is lost.
+const LOSING_FROM: usize = 3;
 /// Keys of local loads.
 const LOCAL_KEYS: u64 = 10_000;
 
@@ -65,6 +75,7 @@ const CONTENDED: &str = "strong put, one key";
 const LOCAL_GET_1: &str = "eventual get, 1 client";
 const LOCAL_GET_64: &str = "eventual get, 64 clients";
 const LOCAL_PUT_256: &str = "eventual put, 256 clients";
+const MEMORY: &str = "eventual get, 1 M keys, each once in each region";
 
 /// Whether a bar holds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -106,7 +117,7 @@ pub struct Bar {
 }
 
 impl Bar {
-    fn new(
+    pub(super) fn new(
         name: String,
         (at_most, bound, unit): (bool, f64, &'static str),
         measured: Option<f64>,
@@ -228,6 +239,26 @@ impl Pace {
         ]
     }
 
+    /// The load under which a region is lost.
+    fn losing(self, regions: usize) -> Load {
+        self.load((Kind::Put, Level::Strong), vec![1; regions], KEYS)
+    }
+
+    /// The load behind the memory of many keys: the keys are written, then read in every region.
+    fn long(self, regions: usize) -> Series {
+        let all = self.load(
+            (Kind::Get, Level::Eventual),
+            vec![MEMORY_CLIENTS; regions],
+            MEMORY_KEYS,
+        );
+        let load = Load {
+            share: Share::Each,
+            time: MEMORY_WITHIN,
+            ..all
+        };
+        Series { name: MEMORY, load }
+    }
+
     /// The loads without any delay.
     fn near(self, regions: usize) -> Vec<Series> {
         let local = |name, kind, clients| Series {
@@ -254,17 +285,28 @@ fn spread(clients: usize, regions: usize) -> Vec<usize> {
         .collect()
 }
 
-/// Measures everything that the bars need, and tells about each run of one load on all databases. Hansa is measured
-/// whether it is among the databases or not: the bars are its own.
+/// What the bars are judged by.
+#[derive(Debug, Default)]
+pub struct Measured {
+    /// Every load on every database.
+    pub runs: Vec<Run>,
+    /// Every region that was lost.
+    pub losses: Vec<Loss>,
+    /// What came of the bars.
+    pub bars: Vec<Bar>,
+}
+
+/// Measures everything that the bars need, and tells what was measured. Hansa is measured whether it is among the
+/// databases or not: the bars are its own. With `long`, what takes minutes is measured as well.
 ///
 /// # Errors
-/// As [`Bench::start`] and [`Bench::measure`].
+/// As [`Bench::start`], [`Bench::measure`] and [`Bench::lose`].
 pub async fn run(
-    (setup, pace): (&Setup, Pace),
+    (setup, pace, long): (&Setup, Pace, bool),
     databases: &[Database],
     generator: &Handle,
-    mut told: impl FnMut(&Run),
-) -> Result<(Vec<Run>, Vec<Bar>)> {
+    mut told: impl FnMut(&str, Database),
+) -> Result<Measured> {
     let mut near = setup.clone();
     let regions = setup.layout.regions;
     near.round_trips = (0..regions)
@@ -272,28 +314,64 @@ pub async fn run(
         .collect();
     let mut order = vec![Database::Hansa];
     order.extend(databases.iter().filter(|it| **it != Database::Hansa));
-    let mut runs = Vec::new();
-    for (setup, series) in [(setup, pace.far(regions)), (&near, pace.near(regions))] {
-        for database in &order {
-            let mut bench = Bench::start(*database, setup, generator).await?;
-            for series in &series {
-                let run = bench.measure(series.name, &series.load).await;
-                let run = match run {
-                    Ok(run) => run,
-                    Err(error) => {
-                        // The first error is the one to tell.
-                        drop(bench.stop().await);
-                        return Err(error);
-                    }
-                };
-                told(&run);
-                runs.push(run);
-            }
-            bench.stop().await?;
-        }
+    let mut measured = Measured::default();
+    for database in &order {
+        let bench = Bench::start(*database, setup, generator).await?;
+        let loses = regions >= LOSING_FROM && *database != Database::Redis;
+        let losing = loses.then(|| pace.losing(regions));
+        let plan = (pace.far(regions), losing);
+        measured.on(bench, plan, &mut told).await?;
     }
-    let bars = judge(setup, &runs);
-    Ok((runs, bars))
+    for database in &order {
+        let bench = Bench::start(*database, &near, generator).await?;
+        measured
+            .on(bench, (pace.near(regions), None), &mut told)
+            .await?;
+    }
+    if long {
+        let bench = Bench::start(Database::Hansa, &near, generator).await?;
+        measured
+            .on(bench, (vec![pace.long(regions)], None), &mut told)
+            .await?;
+    }
+    measured.bars = judge(setup, &measured.runs);
+    measured.bars.extend(gaps::bars(&measured.losses));
+    Ok(measured)
+}
+
+impl Measured {
+    /// Measures loads on one cluster, then what its loss of a region costs under the other one, and ends it.
+    async fn on(
+        &mut self,
+        mut bench: Bench,
+        plan: (Vec<Series>, Option<Load>),
+        told: &mut impl FnMut(&str, Database),
+    ) -> Result<()> {
+        let done = self.all_of(&mut bench, plan, told).await;
+        let stopped = bench.stop().await;
+        // The first error is the one to tell.
+        done.and(stopped)
+    }
+
+    async fn all_of(
+        &mut self,
+        bench: &mut Bench,
+        (series, losing): (Vec<Series>, Option<Load>),
+        told: &mut impl FnMut(&str, Database),
+    ) -> Result<()> {
+        for series in &series {
+            let run = bench.measure(series.name, &series.load).await?;
+            told(series.name, run.target);
+            self.runs.push(run);
+        }
+        let Some(load) = losing else { return Ok(()) };
+        for fault in Fault::ALL {
+            let loss = bench.lose(fault, &load).await?;
+            told(&format!("a region {}", fault.name()), loss.target);
+            self.losses.push(loss);
+        }
+        Ok(())
+    }
 }
 
 /// The names of the loads of these runs, in order, each once.
@@ -359,6 +437,7 @@ pub fn judge(setup: &Setup, runs: &[Run]) -> Vec<Bar> {
         let sync = sync(series).filter(|_| bound.2 != TIMES || measured.is_some());
         bars.push(Bar::new(name, bound, measured, sync));
     }
+    bars.extend(hansa(MEMORY).map(memory_bar));
     let ours = runs.iter().filter(|run| run.target == Database::Hansa);
     let rows = ours.flat_map(|run| &run.rows);
     let failed: u64 = rows
@@ -373,6 +452,24 @@ pub fn judge(setup: &Setup, runs: &[Run]) -> Vec<Bar> {
         None,
     ));
     bars
+}
+
+/// The node with the most memory after every key was read in every region.
+fn memory_bar(run: &Run) -> Bar {
+    let most = run.resident_bytes.iter().max();
+    let most = most.map(|bytes| *bytes as f64 / 1e6);
+    let name = format!("{MEMORY}: resident memory of a node");
+    // The disk has no part in it.
+    let mut bar = Bar::new(name, (true, MEMORY_MB, "MB"), most, None);
+    let row = run.row(Kind::Get, ALL_REGIONS);
+    let read = row.map_or(0, |row| row.count);
+    let all = MEMORY_KEYS * run.clients.len() as u64;
+    if read < all {
+        bar.verdict = Verdict::Undecided {
+            why: format!("only {read} of {all} reads ended well in time"),
+        };
+    }
+    bar
 }
 
 /// Those behind links with delay.
@@ -418,60 +515,8 @@ fn far_bars<'a>(setup: &Setup, hansa: impl Fn(&'static str) -> Option<&'a Run>) 
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
+    use super::super::testing::{row, run, setup};
     use super::*;
-    use crate::nemesis::Layout;
-
-    fn setup() -> Setup {
-        Setup {
-            layout: Layout {
-                regions: 3,
-                nodes_per_region: 1,
-            },
-            round_trips: BTreeMap::new(),
-            engine: "fjall".to_owned(),
-            program: None,
-        }
-    }
-
-    fn row(operation: Kind, region: &str, p50: f64, per_second: f64) -> super::super::Row {
-        super::super::Row {
-            operation,
-            level: "strong",
-            region: region.to_owned(),
-            limit_ms: None,
-            count: 1,
-            failed: 0,
-            reasons: BTreeMap::new(),
-            per_second,
-            p50_ms: Some(p50),
-            p90_ms: Some(p50),
-            p99_ms: Some(p50 + 20.0),
-            p999_ms: None,
-            max_ms: None,
-            over_limit_ms: None,
-        }
-    }
-
-    fn run(target: Database, series: &str, rows: Vec<super::super::Row>) -> Run {
-        Run {
-            target,
-            series: series.to_owned(),
-            schedule: "closed",
-            rate: None,
-            clients: vec![8; 3],
-            wan_ms: vec![90.0, 150.0, 220.0],
-            seconds: 5.0,
-            sync_p50_ms: 0.3,
-            server_cpu_us_per_op: Some(60.0),
-            generator_cpu_us_per_op: Some(5.0),
-            generator_busy: 0.1,
-            resident_bytes: vec![1],
-            not_begun: 0,
-            rows,
-        }
-    }
 
     fn found<'a>(bars: &'a [Bar], name: &str) -> &'a Bar {
         bars.iter().find(|bar| bar.name == name).unwrap()
@@ -553,6 +598,30 @@ mod tests {
         let starved = found(&bars, "strong put, one key: p50 in ap-northeast");
         assert_eq!(starved.verdict, Verdict::Missed { by: None });
         assert!(starved.line().contains("no operation succeeded"));
+    }
+
+    #[test]
+    fn memory_counts_only_after_every_key_was_read_everywhere() {
+        let mut all = row(Kind::Get, ALL_REGIONS, 1.0, 1.0);
+        all.count = 3 * MEMORY_KEYS;
+        let mut passed = run(Database::Hansa, MEMORY, vec![all.clone()]);
+        passed.resident_bytes = vec![150_000_000, 199_000_000, 160_000_000];
+        passed.sync_p50_ms = 4.0;
+        assert_eq!(by(&memory_bar(&passed).verdict), (true, 100));
+        passed.resident_bytes[0] = 201_000_000;
+        assert_eq!(
+            by(&memory_bar(&passed).verdict),
+            (false, 100),
+            "no disk explains that"
+        );
+        all.count -= 1;
+        passed.rows = vec![all];
+        let short = memory_bar(&passed).verdict;
+        assert!(matches!(short, Verdict::Undecided { .. }), "{short:?}");
+        assert!(
+            judge(&setup(), &[]).iter().all(|bar| bar.unit != "MB"),
+            "it is asked for"
+        );
     }
 
     #[test]

@@ -15,6 +15,10 @@ const LATENCY_MAX_US: u64 = 120_000_000;
 const DIGITS: u8 = 3;
 /// Different reasons of failures that are told apart in one row; the others count as `OTHER`.
 const REASONS_MAX: usize = 8;
+/// Points of a curve each time that half as many operations are slower.
+const POINTS_PER_HALVING: i32 = 4;
+/// Points of a curve, at most: of more operations than there ever are.
+const POINTS_MAX: i32 = 60 * POINTS_PER_HALVING;
 /// See [`REASONS_MAX`].
 const OTHER: &str = "OTHER";
 
@@ -167,6 +171,9 @@ pub struct Row {
     pub max_ms: Option<f64>,
     /// p50 less the limit.
     pub over_limit_ms: Option<f64>,
+    /// Which part of them took no longer than so many milliseconds: from the fastest to the slowest, with steps that get
+    /// smaller as the parts near 1.
+    pub curve: Vec<(f64, f64)>,
 }
 
 impl Row {
@@ -196,8 +203,23 @@ impl Row {
             p999_ms: at(0.999),
             max_ms: cell.latency.as_ref().map(|it| ms(it.max())),
             over_limit_ms: at(0.5).zip(limit_ms).map(|(p50, limit)| p50 - limit),
+            curve: cell.latency.as_ref().map(curve).unwrap_or_default(),
         }
     }
+}
+
+/// As [`Row::curve`]. The last point is the slowest operation.
+fn curve(latency: &Histogram<u64>) -> Vec<(f64, f64)> {
+    let mut points = Vec::new();
+    for step in 0..POINTS_MAX {
+        let slower = 0.5_f64.powf(f64::from(step) / f64::from(POINTS_PER_HALVING));
+        let part = 1.0 - slower;
+        points.push((part, latency.value_at_quantile(part) as f64 / 1000.0));
+        if slower * (latency.len() as f64) < 1.0 {
+            break;
+        }
+    }
+    points
 }
 
 #[cfg(test)]
@@ -246,6 +268,24 @@ mod tests {
         assert!((p50 - 500.0).abs() < 5.0, "{p50}");
         assert!((row.over_limit_ms.unwrap() - (p50 - 90.0)).abs() < 1e-9);
         assert!(row.max_ms.unwrap() >= row.p999_ms.unwrap());
+    }
+
+    #[test]
+    fn a_curve_goes_from_the_fastest_to_the_slowest_and_is_short() {
+        let mut latency = Histogram::new_with_max(LATENCY_MAX_US, DIGITS).unwrap();
+        for us in 1..=100_000 {
+            latency.record(us).unwrap();
+        }
+        let points = curve(&latency);
+        assert!(points.is_sorted() && points.is_sorted_by_key(|it| it.1));
+        assert!((60..80).contains(&points.len()), "{}", points.len());
+        let (part, ms) = points[POINTS_PER_HALVING as usize];
+        assert!((part - 0.5).abs() < 1e-9 && (ms - 50.0).abs() < 0.1, "{ms}");
+        let slowest = points.last().unwrap().1;
+        assert!((slowest - 100.0).abs() < 0.1, "{slowest}");
+        let mut one = Histogram::new_with_max(LATENCY_MAX_US, DIGITS).unwrap();
+        one.record(7).unwrap();
+        assert_eq!(curve(&one).len(), 2);
     }
 
     #[test]

@@ -20,15 +20,26 @@ pub(super) fn unit(random: &mut Random) -> f64 {
 }
 
 /// Whose keys a region asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Share {
     /// All regions ask for all keys.
+    #[default]
     All,
     /// Each region has its own part of the keys, which it wrote itself: nothing is contended between regions.
     Own,
     /// Each region has its own part of the keys, which another region wrote last, and goes through it once.
     Elsewhere,
+    /// Each region goes through all keys once.
+    Each,
+}
+
+impl Share {
+    /// Whether each key is asked for once by a region, and then no more.
+    #[must_use]
+    pub fn once(self) -> bool {
+        matches!(self, Share::Elsewhere | Share::Each)
+    }
 }
 
 /// Ranks below a bound, the lower ones more often: the generator that YCSB uses (Gray and others, SIGMOD 1994).
@@ -90,7 +101,7 @@ impl Keys {
     #[must_use]
     pub fn new(count: u64, skew: f64, share: Share, (region, regions): (usize, usize)) -> Keys {
         let (first, step) = match share {
-            Share::All => (0, 1),
+            Share::All | Share::Each => (0, 1),
             Share::Own | Share::Elsewhere => (region as u64, regions as u64),
         };
         let own = count.saturating_sub(first).div_ceil(step);

@@ -80,7 +80,7 @@ impl Load {
             "--rate: more than 0"
         );
         let least = match self.share {
-            Share::All => 1,
+            Share::All | Share::Each => 1,
             Share::Own | Share::Elsewhere => regions as u64,
         };
         ensure!(
@@ -95,10 +95,9 @@ impl Load {
             self.value_bytes <= VALUE_BYTES_MAX,
             "--value-bytes: at most {VALUE_BYTES_MAX}"
         );
-        let once = self.share == Share::Elsewhere;
-        if once && (self.rate.is_some() || self.mix.kinds.has(Kind::Insert)) {
+        if self.share.once() && (self.rate.is_some() || self.mix.kinds.has(Kind::Insert)) {
             bail!(
-                "--keys-of elsewhere goes through the keys once: leave --rate and inserts out, or choose own or all"
+                "--keys-of elsewhere and each go through the keys once: leave --rate and inserts out, or choose own or all"
             );
         }
         Ok(())
@@ -113,16 +112,17 @@ impl Load {
     }
 
     /// The region that writes a key before the load.
-    fn writer(&self, key: u64) -> usize {
+    pub(super) fn writer(&self, key: u64) -> usize {
         let regions = self.clients.len();
         let owner = (key % regions as u64) as usize;
         match self.share {
-            Share::All | Share::Own => owner,
+            Share::All | Share::Own | Share::Each => owner,
             Share::Elsewhere => (owner + 1) % regions,
         }
     }
 
-    fn asked(&self, (kind, level): (Kind, Level), key: u64, rows: u32) -> Asked {
+    /// One operation on a key.
+    pub(super) fn asked(&self, (kind, level): (Kind, Level), key: u64, rows: u32) -> Asked {
         Asked {
             kind,
             level,
@@ -168,10 +168,10 @@ impl Shared {
     fn new(load: &Load, begin: Instant) -> Shared {
         let regions = load.clients.len();
         let keys = |region| Keys::new(load.keys, load.skew, load.share, (region, regions));
-        let begin = match load.share {
-            // Each key is asked for once: none is to be lost before it counts.
-            Share::Elsewhere => begin,
-            Share::All | Share::Own => begin + load.warm_up,
+        let begin = match load.share.once() {
+            // None of the keys is to be lost before it counts.
+            true => begin,
+            false => begin + load.warm_up,
         };
         let end = begin + load.time;
         Shared {
@@ -197,7 +197,7 @@ impl Shared {
         let keys = &self.keys[region];
         let key = match (kind, load.share) {
             (Kind::Insert, _) => self.begun.fetch_add(1, Ordering::Relaxed),
-            (_, Share::Elsewhere) => {
+            (_, share) if share.once() => {
                 let position = self.through[region].fetch_add(1, Ordering::Relaxed);
                 (position < keys.count()).then(|| keys.at(position))?
             }
@@ -456,6 +456,12 @@ mod tests {
         }
         seen.sort_unstable();
         assert_eq!(seen, (0..10).collect::<Vec<_>>());
+        let each = self::load("get", Share::Each);
+        let shared = Shared::new(&each, Instant::now());
+        for region in 0..3 {
+            let all = std::iter::from_fn(|| shared.draw(region, &mut random));
+            assert_eq!(all.count(), 10, "all keys, once");
+        }
         let own = self::load("put", Share::Own);
         let shared = Shared::new(&own, Instant::now());
         for region in 0..3 {

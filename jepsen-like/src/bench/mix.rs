@@ -1,5 +1,6 @@
 //! What is asked: operations and levels by their chances.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use serde::Serialize;
@@ -129,6 +130,15 @@ impl<T: Copy + PartialEq> Weighted<T> {
     #[must_use]
     pub fn has(&self, choice: T) -> bool {
         self.share(choice) > 0.0
+    }
+
+    /// The part of each, by name; those that are never drawn are not named.
+    #[must_use]
+    pub fn shares(&self, name: impl Fn(T) -> &'static str) -> BTreeMap<&'static str, f64> {
+        let drawn = self.parts.iter().filter(|(_, weight)| *weight > 0);
+        drawn
+            .map(|(choice, _)| (name(*choice), self.share(*choice)))
+            .collect()
     }
 
     fn parse(text: &str, named: impl Fn(&str) -> Option<T>, known: &str) -> Result<Self, String> {

@@ -1,7 +1,7 @@
 //! The databases that are measured: how they are started, and how a client asks them.
 //!
-//! Both are asked as a program would: Hansa through its SDK, etcd through its gRPC API, over one connection for each
-//! node that all clients there share.
+//! They are asked as a program would: Hansa through its SDK, etcd through its gRPC API, over one connection for each
+//! node that all clients there share. Redis has its own file.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,6 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::keys::Place;
 use super::mix::{Kind, Mix, Weighted};
+use super::redis;
 use crate::cluster::{Spec, process};
 use crate::history::Level;
 use crate::nemesis::Layout;
@@ -45,6 +46,8 @@ pub enum Database {
     Hansa,
     /// etcd, of which Debian's package `etcd-server` is installed.
     Etcd,
+    /// Redis with replicas, of which Debian's package `redis-server` is installed.
+    Redis,
 }
 
 impl Database {
@@ -54,6 +57,21 @@ impl Database {
         match self {
             Database::Hansa => "hansa",
             Database::Etcd => "etcd",
+            Database::Redis => "redis",
+        }
+    }
+
+    /// Its program.
+    ///
+    /// # Errors
+    /// When it is not installed or not built; says how to get it.
+    pub fn program(self, setup: &Setup) -> Result<PathBuf> {
+        match self {
+            Database::Hansa => setup.spec().binary(),
+            Database::Etcd => etcd::installed().context(
+                "there is no etcd in PATH: install it (Debian: apt-get install etcd-server), or leave it out of --target",
+            ),
+            Database::Redis => redis::program(),
         }
     }
 
@@ -62,27 +80,41 @@ impl Database {
     /// # Errors
     /// Says what it does not have.
     pub fn check(self, setup: &Setup, mix: &Mix, levels: &Weighted<Level>) -> Result<()> {
-        if self == Database::Hansa {
-            let strong_scan = mix.kinds.has(Kind::Scan) && levels.has(Level::Strong);
-            ensure!(
-                !strong_scan,
-                "hansa scans at level eventual or session only: choose another of --levels"
-            );
-            return Ok(());
-        }
-        ensure!(
-            !mix.kinds.has(Kind::Incr),
-            "etcd has no counters: leave incr out of --mix, or etcd out of --target"
-        );
         let Layout {
             regions,
             nodes_per_region,
         } = setup.layout;
-        ensure!(
-            nodes_per_region == 1 && regions % 2 == 1 && (3..=etcd::MEMBERS_MAX).contains(&regions),
-            "etcd is measured with one member in each of 3, 5 or {} regions: not {nodes_per_region} in {regions}",
-            etcd::MEMBERS_MAX
-        );
+        match self {
+            Database::Hansa => {
+                let strong_scan = mix.kinds.has(Kind::Scan) && levels.has(Level::Strong);
+                ensure!(
+                    !strong_scan,
+                    "hansa scans at level eventual or session only: choose another of --levels"
+                );
+            }
+            Database::Etcd => {
+                ensure!(
+                    !mix.kinds.has(Kind::Incr),
+                    "etcd has no counters: leave incr out of --mix, or etcd out of --target"
+                );
+                let odd = regions % 2 == 1 && (3..=etcd::MEMBERS_MAX).contains(&regions);
+                ensure!(
+                    nodes_per_region == 1 && odd,
+                    "etcd is measured with one member in each of 3, 5 or {} regions: not {nodes_per_region} in {regions}",
+                    etcd::MEMBERS_MAX
+                );
+            }
+            Database::Redis => {
+                ensure!(
+                    !mix.kinds.has(Kind::Scan),
+                    "redis has no order of keys to scan: leave scan out of --mix, or redis out of --target"
+                );
+                ensure!(
+                    nodes_per_region == 1 && regions >= 2,
+                    "redis is measured with one server in each of at least 2 regions: not {nodes_per_region} in {regions}"
+                );
+            }
+        }
         Ok(())
     }
 }
@@ -134,6 +166,7 @@ impl Setup {
 pub(super) enum Peer {
     Hansa(Box<HansaTarget>),
     Etcd(Box<EtcdTarget>),
+    Redis(Box<redis::Servers>),
 }
 
 /// Where a node is asked.
@@ -142,6 +175,8 @@ pub(super) struct Door {
     database: Database,
     region: String,
     address: SocketAddr,
+    /// Where the region finds who takes writes, if not every node does.
+    primary: Option<SocketAddr>,
 }
 
 impl Peer {
@@ -174,6 +209,10 @@ impl Peer {
                     }
                 }
             }
+            Database::Redis => {
+                let servers = redis::Servers::start(setup, folder, SETTLE_WITHIN).await?;
+                Ok(Peer::Redis(Box::new(servers)))
+            }
         }
     }
 
@@ -184,7 +223,11 @@ impl Peer {
     pub(super) async fn settle(&mut self) -> Result<()> {
         let settled = match self {
             Peer::Hansa(target) => target.settle(SETTLE_WITHIN).await,
-            Peer::Etcd(target) => target.settle(SETTLE_WITHIN).await,
+            Peer::Etcd(target) => target.catch_up(SETTLE_WITHIN).await,
+            Peer::Redis(servers) => {
+                let settled = servers.settle(SETTLE_WITHIN).await;
+                return settled.context("the servers of redis do not settle");
+            }
         };
         let settled = settled.map_err(anyhow::Error::msg);
         settled.map(drop).context("the cluster does not settle")
@@ -195,14 +238,22 @@ impl Peer {
         let spec = setup.spec();
         let nodes = (0..setup.layout.nodes()).filter(|it| setup.layout.region_of(*it) == region);
         let door = |node| {
-            let (database, address) = match self {
-                Peer::Hansa(target) => (Database::Hansa, target.cluster().addresses(node).client),
-                Peer::Etcd(target) => (Database::Etcd, target.address(node)),
+            let (database, address, primary) = match self {
+                Peer::Hansa(target) => {
+                    let address = target.cluster().addresses(node).client;
+                    (Database::Hansa, address, None)
+                }
+                Peer::Etcd(target) => (Database::Etcd, target.address(node), None),
+                Peer::Redis(servers) => {
+                    let (own, primary) = servers.addresses(region);
+                    (Database::Redis, own, Some(primary))
+                }
             };
             Door {
                 database,
                 region: spec.region_name(region),
                 address,
+                primary,
             }
         };
         nodes.map(door).collect()
@@ -217,6 +268,7 @@ impl Peer {
                 ids.collect()
             }
             Peer::Etcd(target) => target.process_ids(),
+            Peer::Redis(servers) => servers.process_ids(),
         }
     }
 
@@ -231,6 +283,7 @@ impl Peer {
         match self {
             Peer::Hansa(target) => target.stop().await,
             Peer::Etcd(target) => target.stop().await,
+            Peer::Redis(servers) => servers.stop().await,
         }
     }
 }
@@ -240,6 +293,7 @@ impl Peer {
 pub(super) enum Connection {
     Hansa(hansa_client::Client),
     Etcd(KvClient<Channel>),
+    Redis(redis::Ways),
 }
 
 impl Connection {
@@ -266,6 +320,11 @@ impl Connection {
                 let channel = channel.context("a member of etcd does not answer")?;
                 Ok(Connection::Etcd(KvClient::new(channel)))
             }
+            Database::Redis => {
+                let primary = door.primary.unwrap_or(door.address);
+                let ways = redis::Ways::open(door.address, primary, CONNECT_WITHIN).await;
+                Ok(Connection::Redis(ways?))
+            }
         }
     }
 
@@ -277,6 +336,7 @@ impl Connection {
                 session: client.session(),
             },
             Connection::Etcd(api) => Asker::Etcd(api.clone()),
+            Connection::Redis(ways) => Asker::Redis(ways.client()),
         }
     }
 }
@@ -300,6 +360,7 @@ pub(super) enum Asker {
         session: Session,
     },
     Etcd(KvClient<Channel>),
+    Redis(redis::RedisAsker),
 }
 
 impl Asker {
@@ -314,6 +375,7 @@ impl Asker {
                 let answer = timeout(DEADLINE, ask_etcd(api, asked)).await;
                 answer.unwrap_or_else(|_| Err("DEADLINE".to_owned()))
             }
+            Asker::Redis(asker) => asker.ask(asked).await,
         }
     }
 }
@@ -458,7 +520,7 @@ mod tests {
             let checked = database.check(&setup, &mix, &levels(level).unwrap());
             checked.err().map(|error| error.to_string())
         };
-        let (hansa, etcd) = (Database::Hansa, Database::Etcd);
+        let (hansa, etcd, redis) = (Database::Hansa, Database::Etcd, Database::Redis);
         assert_eq!(check(hansa, setup(4, 2), "incr", "strong"), None);
         assert_eq!(check(hansa, setup(3, 1), "e", "session"), None);
         assert_eq!(check(etcd, setup(3, 1), "a", "strong"), None);
@@ -467,6 +529,9 @@ mod tests {
             (etcd, setup(3, 1), "incr", "no counters"),
             (etcd, setup(3, 3), "a", "one member"),
             (etcd, setup(4, 1), "a", "3, 5 or 7"),
+            (redis, setup(3, 1), "e", "no order of keys"),
+            (redis, setup(1, 1), "a", "at least 2 regions"),
+            (redis, setup(3, 3), "a", "one server"),
         ] {
             let why = check(database, setup, mix, "strong").unwrap();
             assert!(why.contains(part), "{why}");

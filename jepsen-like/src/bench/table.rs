@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::gaps::Loss;
+use super::sweep::Series;
 use super::{GENERATOR_BUSY_MAX, Row, Run};
 
 /// A table of runs of one load on several databases, side by side, with what it cost below.
@@ -58,6 +60,90 @@ pub fn side_by_side(runs: &[&Run]) -> String {
     }
     for run in runs {
         costs(&mut out, run);
+    }
+    out
+}
+
+/// A table of what it cost to lose a region; nothing where none was.
+#[must_use]
+pub fn losses(losses: &[Loss]) -> String {
+    let mut out = String::new();
+    if losses.is_empty() {
+        return out;
+    }
+    let _ = writeln!(
+        out,
+        "a region is lost: strong operations are due every 10 ms in those that are left; there: keys it wrote last\n\
+         {:<12} {:<13} {:<6} {:<9} {:<13} {:<5} {:>10} {:>7} {:>7} {:>10}",
+        "lost",
+        "region",
+        "target",
+        "operation",
+        "asked in",
+        "keys",
+        "longest ms",
+        "done",
+        "failed",
+        "slowest ms"
+    );
+    for loss in losses {
+        for gap in &loss.gaps {
+            let slowest = gap.slowest_ms.map(|it| format!("{it:.0}"));
+            let _ = writeln!(
+                out,
+                "{:<12} {:<13} {:<6} {:<9} {:<13} {:<5} {:>10.0} {:>7} {:>7} {:>10}",
+                loss.fault.name(),
+                loss.region,
+                loss.target.name(),
+                gap.operation.name(),
+                gap.region,
+                if gap.written_there { "there" } else { "all" },
+                gap.longest_ms,
+                gap.done,
+                gap.failed,
+                slowest.unwrap_or_else(|| "-".to_owned()),
+            );
+        }
+    }
+    out
+}
+
+/// A table of how costs grow.
+#[must_use]
+pub fn growth(series: &Series) -> String {
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "{:<17} {:<6} {:>9} {:>9} {:>9} {:>14} {:>12}",
+        series.dimension.name(),
+        "target",
+        "ops/s",
+        "p50 ms",
+        "p99 ms",
+        "server us/op",
+        "resident MB"
+    );
+    let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |it| format!("{it:.2}"));
+    for point in &series.points {
+        let _ = writeln!(
+            out,
+            "{:<17} {:<6} {:>9.0} {:>9} {:>9} {:>14} {:>12.0}",
+            point.value,
+            point.target.name(),
+            point.per_second,
+            figure(point.p50_ms),
+            figure(point.p99_ms),
+            figure(point.server_cpu_us_per_op),
+            point.resident_bytes as f64 / 1e6,
+        );
+    }
+    for missing in &series.not_measured {
+        let target = missing.target.name();
+        let _ = writeln!(
+            out,
+            "{:<17} {target:<6} not measured: {}",
+            missing.value, missing.why
+        );
     }
     out
 }

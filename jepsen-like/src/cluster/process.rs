@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -244,6 +244,26 @@ impl Drop for Process {
         if let Some(task) = &self.throttle {
             task.abort();
         }
+    }
+}
+
+/// Where a program is, by `PATH`.
+pub(crate) fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let all = std::env::split_paths(&path).map(|folder| folder.join(name));
+    let mut programs = all.filter(|file| file.is_file());
+    programs.next()
+}
+
+/// Runs a program that must not outlive the harness, however that ends. Where the helper is missing, it may.
+pub(crate) fn mortal(program: &Path) -> Command {
+    match in_path("setpriv") {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+            command
+        }
+        None => Command::new(program),
     }
 }
 

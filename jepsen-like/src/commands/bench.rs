@@ -6,15 +6,20 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use serde::Serialize;
 use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout_at};
 
 use crate::bench::bars::{self, Bar, NOT_DECIDED, Pace, Verdict};
+use crate::bench::document::{Document, Facts};
 use crate::bench::keys::Share;
 use crate::bench::mix::{self, Mix, Weighted};
+use crate::bench::sweep::{
+    Dimension, NODES_PER_REGION_MAX, NotMeasured, Point, REGIONS_MAX, Series, Sweep,
+};
 use crate::bench::{self, Bench, Database, Load, Run, Setup, table};
 use crate::history::Level;
 use crate::nemesis::Layout;
+use crate::report;
 
 /// Longest load, seconds.
 const SECONDS_MAX: u64 = 24 * 3600;
@@ -24,14 +29,25 @@ const ROUND_TRIP_MAX_MS: f64 = 10_000.0;
 const YCSB_SKEW: f64 = 0.99;
 
 /// What to measure, and where.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
-    /// The databases, one after the other: hansa, etcd.
+    /// The databases, one after the other: hansa, etcd, redis.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "hansa")]
     target: Vec<Database>,
-    /// The small series of loads that decide bars, instead of one load; exits with 1 where one is missed.
+    /// The small series of loads that decide bars, a lost region among them, instead of one load; exits with 1 where one
+    /// is missed.
     #[arg(long, conflicts_with_all = ["clients", "rate", "mix", "levels", "keys", "skew", "keys_of", "value_bytes"])]
     bars: bool,
+    /// With --bars: the memory of a node with a million keys as well, which takes minutes.
+    #[arg(long, requires = "bars")]
+    bars_long: bool,
+    /// One load at several sizes of one thing, each on a cluster of its own: keys=1000,100000, clients=1,16,256,
+    /// regions=3,5,7 or nodes-per-region=1,3. All else is as named.
+    #[arg(long, value_name = "WHAT=SIZES", conflicts_with = "bars", value_parser = Sweep::parse)]
+    series: Option<Sweep>,
+    /// With --series: what is not measured after so many seconds is not measured, and named.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, requires = "series", value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
+    within: u64,
     /// Clients of each region: one number for all, or one for each.
     #[arg(long, value_delimiter = ',', default_value = "8")]
     clients: Vec<usize>,
@@ -42,7 +58,7 @@ pub struct BenchArgs {
     /// How long operations count, seconds.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     time: u64,
-    /// Load before that, which does not count, seconds; none with --keys-of elsewhere.
+    /// Load before that, which does not count, seconds; none with --keys-of elsewhere and each.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=SECONDS_MAX))]
     warm_up: u64,
     /// Operations, keys and times are drawn from it.
@@ -67,10 +83,10 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 100)]
     value_bytes: usize,
     /// Regions.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=7))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=REGIONS_MAX as i64))]
     regions: u16,
     /// Nodes in each region.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=5))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=NODES_PER_REGION_MAX as i64))]
     nodes_per_region: u16,
     /// Round trips between regions, milliseconds: one for all, or one for each pair in the order us-eu, us-ap, eu-ap;
     /// 0 for none. 90,150,220 when it is not given.
@@ -85,16 +101,9 @@ pub struct BenchArgs {
     /// One JSON object on standard output; the tables go to standard error.
     #[arg(long)]
     json: bool,
-}
-
-/// All that was measured.
-#[derive(Debug, Serialize)]
-struct Document {
-    /// Of this format.
-    version: u32,
-    runs: Vec<Run>,
-    bars: Vec<Bar>,
-    bars_not_decided: Vec<&'static str>,
+    /// Write a report here: one HTML file with tables, percentile curves, bars and costs.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 /// Measures, prints, and says whether no bar was missed; without `--bars` there is none.
@@ -109,14 +118,15 @@ pub fn bench(args: &BenchArgs) -> Result<bool> {
         .build()
         .context("no runtime")?;
     let handle = generator.handle().clone();
+    let facts = Facts::gather(command(), &args.target, &setup);
     let work = async {
-        match args.bars {
-            true => args.on_bars(&setup, &handle).await,
-            false => {
-                let runs = args.on_load(&setup, &handle).await?;
-                Ok((runs, Vec::new()))
-            }
+        let mut document = Document::new(facts);
+        match (&args.series, args.bars) {
+            (Some(sweep), _) => args.on_series(sweep, &handle, &mut document).await?,
+            (None, true) => args.on_bars(&setup, &handle, &mut document).await?,
+            (None, false) => document.runs = args.on_load(&setup, &handle).await?,
         }
+        Ok(document)
     };
     let outcome = runtime.block_on(async {
         tokio::select! {
@@ -127,23 +137,46 @@ pub fn bench(args: &BenchArgs) -> Result<bool> {
     });
     // Its threads must not outlive what they talk to; what they still wait for is of no use.
     generator.shutdown_background();
-    let (runs, bars) = outcome?;
-    let missed = |bar: &Bar| matches!(bar.verdict, Verdict::Missed { .. });
-    let clean = !bars.iter().any(missed);
+    let document = outcome?;
+    if let Some(path) = &args.report {
+        report::bench::write(&document, path)?;
+    }
     if args.json {
-        let document = Document {
-            version: 1,
-            runs,
-            bars_not_decided: if args.bars {
-                NOT_DECIDED.to_vec()
-            } else {
-                Vec::new()
-            },
-            bars,
-        };
         println!("{}", serde_json::to_string(&document)?);
     }
-    Ok(clean)
+    let missed = |bar: &Bar| matches!(bar.verdict, Verdict::Missed { .. });
+    Ok(!document.bars.iter().any(missed))
+}
+
+/// The command that this program was started with.
+fn command() -> String {
+    let words = std::env::args().map(|word| match word.contains(char::is_whitespace) {
+        true => format!("'{word}'"),
+        false => word,
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// One load on a cluster of its own; `None` where there was no time for it.
+async fn one(
+    database: Database,
+    name: &str,
+    (setup, load): (&Setup, &Load),
+    (generator, until): (&Handle, Instant),
+) -> Result<Option<Run>> {
+    if Instant::now() >= until {
+        return Ok(None);
+    }
+    let mut bench = Bench::start(database, setup, generator).await?;
+    let measured = timeout_at(until, bench.measure(name, load)).await;
+    let stopped = bench.stop().await;
+    let Ok(measured) = measured else {
+        // What was cut off in the middle may end as it likes.
+        return Ok(None);
+    };
+    let run = measured?;
+    stopped?;
+    Ok(Some(run))
 }
 
 impl BenchArgs {
@@ -203,49 +236,127 @@ impl BenchArgs {
         }
     }
 
-    /// One load on each database.
-    async fn on_load(&self, setup: &Setup, generator: &Handle) -> Result<Vec<Run>> {
-        let load = self.load();
+    /// Whether a load can be measured on each database, before anything is started.
+    fn check(&self, setup: &Setup, load: &Load) -> Result<()> {
         load.check(setup.layout.regions)?;
         for database in &self.target {
             database.check(setup, &load.mix, &load.levels)?;
         }
+        for database in &self.target {
+            database.program(setup)?;
+        }
+        Ok(())
+    }
+
+    /// One load on each database.
+    async fn on_load(&self, setup: &Setup, generator: &Handle) -> Result<Vec<Run>> {
+        let load = self.load();
+        self.check(setup, &load)?;
         let mut runs = Vec::new();
         for database in &self.target {
-            let mut bench = Bench::start(*database, setup, generator).await?;
-            let measured = bench.measure("load", &load).await;
-            let stopped = bench.stop().await;
-            runs.push(measured?);
-            stopped?;
+            let far = Instant::now() + Duration::from_secs(2 * SECONDS_MAX);
+            let run = one(*database, "load", (setup, &load), (generator, far)).await?;
+            runs.extend(run);
         }
         let all: Vec<&Run> = runs.iter().collect();
         self.say(&table::side_by_side(&all));
         Ok(runs)
     }
 
-    /// The series of loads that decide bars, on each database.
-    async fn on_bars(&self, setup: &Setup, generator: &Handle) -> Result<(Vec<Run>, Vec<Bar>)> {
-        for database in &self.target {
-            database.check(setup, &self.mix, &self.levels)?;
+    /// The same with one thing at another size.
+    fn at(&self, dimension: Dimension, value: u64) -> BenchArgs {
+        let mut args = self.clone();
+        match dimension {
+            Dimension::Keys => args.keys = value,
+            Dimension::Clients => args.clients = vec![value as usize],
+            Dimension::Regions => args.regions = value as u16,
+            Dimension::NodesPerRegion => args.nodes_per_region = value as u16,
         }
+        args
+    }
+
+    /// One load at several sizes, each on each database.
+    async fn on_series(
+        &self,
+        sweep: &Sweep,
+        generator: &Handle,
+        document: &mut Document,
+    ) -> Result<()> {
+        let mut plan = Vec::new();
+        for value in &sweep.values {
+            let args = self.at(sweep.dimension, *value);
+            let (setup, load) = (args.setup()?, args.load());
+            self.check(&setup, &load)?;
+            for database in &self.target {
+                plan.push((*value, *database, setup.clone(), load.clone()));
+            }
+        }
+        let mut series = Series {
+            dimension: sweep.dimension,
+            points: Vec::new(),
+            not_measured: Vec::new(),
+        };
+        let until = Instant::now() + Duration::from_secs(self.within);
+        for (value, target, setup, load) in plan {
+            let name = sweep.load_name(value);
+            let run = one(target, &name, (&setup, &load), (generator, until)).await?;
+            match run {
+                Some(run) => {
+                    eprintln!("measured: {name} of {}", target.name());
+                    series.points.push(Point::of(value, &run));
+                    document.runs.push(run);
+                }
+                None => series.not_measured.push(NotMeasured {
+                    value,
+                    target,
+                    why: format!("the {} s of --within were over", self.within),
+                }),
+            }
+        }
+        for series in bars::series_of(&document.runs) {
+            let same = document.runs.iter().filter(|run| run.series == series);
+            self.say(&table::side_by_side(&same.collect::<Vec<_>>()));
+        }
+        self.say(&table::growth(&series));
+        document.series = Some(series);
+        Ok(())
+    }
+
+    /// The series of loads that decide bars, on each database.
+    async fn on_bars(
+        &self,
+        setup: &Setup,
+        generator: &Handle,
+        document: &mut Document,
+    ) -> Result<()> {
+        self.check(setup, &self.load())?;
         let pace = Pace {
             time: Duration::from_secs(self.time),
             warm_up: Duration::from_secs(self.warm_up),
             seed: self.seed,
         };
-        let told = |run: &Run| eprintln!("measured: {} of {}", run.series, run.target.name());
-        let (runs, bars) = bars::run((setup, pace), &self.target, generator, told).await?;
-        for series in bars::series_of(&runs) {
-            let same: Vec<&Run> = runs.iter().filter(|run| run.series == series).collect();
-            self.say(&table::side_by_side(&same));
+        let told = |what: &str, database: Database| {
+            eprintln!("measured: {what} of {}", database.name());
+        };
+        let what = (setup, pace, self.bars_long);
+        let measured = bars::run(what, &self.target, generator, told).await?;
+        for series in bars::series_of(&measured.runs) {
+            let same = measured.runs.iter().filter(|run| run.series == series);
+            self.say(&table::side_by_side(&same.collect::<Vec<_>>()));
         }
-        for bar in &bars {
+        self.say(&table::losses(&measured.losses));
+        for bar in &measured.bars {
             self.say(&bar.line());
         }
-        for other in NOT_DECIDED {
+        if !self.bars_long {
+            document.bars_not_decided = NOT_DECIDED.to_vec();
+        }
+        for other in &document.bars_not_decided {
             self.say(&format!("not decided by this run: {other}"));
         }
-        Ok((runs, bars))
+        document.runs = measured.runs;
+        (document.bars, document.losses) = (measured.bars, measured.losses);
+        Ok(())
     }
 }
 
@@ -283,6 +394,23 @@ mod tests {
     }
 
     #[test]
+    fn a_series_changes_one_thing_and_leaves_the_others() {
+        let args = parse("--series clients=1,64 --keys 50 --clients 5").unwrap();
+        let sweep = args.series.clone().unwrap();
+        let at = args.at(sweep.dimension, 64);
+        assert_eq!((at.load().clients, at.load().keys), (vec![64; 3], 50));
+        let many = parse("--series keys=7").unwrap().at(Dimension::Keys, 7);
+        assert_eq!((many.load().keys, many.load().clients), (7, vec![8; 3]));
+        let regions = parse("--series regions=5").unwrap();
+        let setup = regions.at(Dimension::Regions, 5).setup().unwrap();
+        assert_eq!(setup.layout.regions, 5);
+        let nodes = regions.at(Dimension::NodesPerRegion, 3).setup().unwrap();
+        assert_eq!(nodes.layout.nodes(), 9);
+        let uneven = parse("--series regions=5 --wan 1,2,3").unwrap();
+        assert!(uneven.at(Dimension::Regions, 5).setup().is_err());
+    }
+
+    #[test]
     fn wrong_options_are_named() {
         let uneven = parse("--wan 1,2").unwrap().setup().unwrap_err();
         assert!(uneven.to_string().contains("2 round trips for 3 pairs"));
@@ -292,7 +420,11 @@ mod tests {
             ("--mix z", "a workload of YCSB"),
             ("--levels weak", "eventual, session, strong"),
             ("--bars --keys 5", "cannot be used with"),
-            ("--target redis", "hansa"),
+            ("--bars --series keys=5", "cannot be used with"),
+            ("--bars-long", "--bars"),
+            ("--within 5", "--series"),
+            ("--series size=5", "one of keys, clients"),
+            ("--target foundationdb", "hansa, etcd, redis"),
         ] {
             let why = parse(line).unwrap_err();
             assert!(why.contains(part), "{why}");

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::escape::{cut, number, text};
 use super::faults::{Episode, Faults, Shade, Stretch};
+use super::plot::{LEFT, RIGHT, WIDTH, power_of_ten, rule, svg, ticks};
 use super::words;
 use crate::history::{Level, Record, Status};
 
@@ -20,9 +21,6 @@ const LANES_MAX: usize = 8;
 /// Fault labels of one figure, at most.
 const LABELS_MAX: usize = 40;
 
-const WIDTH: f64 = 760.0;
-const LEFT: f64 = 58.0;
-const RIGHT: f64 = 14.0;
 /// Two rows of fault labels.
 const TOP: f64 = 31.0;
 const HEIGHT: f64 = 150.0;
@@ -285,62 +283,8 @@ impl Axes {
     }
 }
 
-/// A whole SVG with its name and its description, for those who do not see it.
-pub(super) fn svg(
-    (class, id): (&str, &str),
-    (width, height): (f64, f64),
-    (title, description): (&str, &str),
-    inner: &str,
-) -> String {
-    format!(
-        "<svg class=\"{class}\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\">\
-         <title id=\"{id}-t\">{}</title><desc id=\"{id}-d\">{}</desc>{inner}</svg>",
-        number(width),
-        number(height),
-        text(title),
-        text(description),
-    )
-}
-
 fn lanes(faults: &Faults) -> &[(String, Vec<Stretch>)] {
     &faults.regions[..faults.regions.len().min(LANES_MAX)]
-}
-
-/// A horizontal line with its value at the left.
-fn rule(y: f64, label: &str) -> String {
-    format!(
-        "<path class=\"rule\" d=\"M{} {y}H{}\"/><text class=\"tick end\" x=\"{}\" y=\"{}\">{}</text>",
-        number(LEFT),
-        number(WIDTH - RIGHT),
-        number(LEFT - 6.0),
-        number(y + 4.0),
-        text(label),
-        y = number(y),
-    )
-}
-
-/// From 0 up to `most` or a little more, in steps of 1, 2 or 5 times a power of ten; at most eight of them.
-fn ticks(most: f64) -> Vec<f64> {
-    if !most.is_finite() || most <= 0.0 {
-        return vec![0.0, 1.0];
-    }
-    let power = 10_f64.powf((most / 5.0).log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0]
-        .map(|it| it * power)
-        .into_iter()
-        .find(|step| most / step <= 6.0)
-        .unwrap_or(power * 10.0);
-    let count = (most / step).ceil() as u32;
-    (0..=count).map(|at| f64::from(at) * step).collect()
-}
-
-/// `10^power` microseconds.
-fn power_of_ten(power: i32) -> String {
-    match power {
-        ..3 => format!("{} \u{b5}s", 10_u64.pow(power.max(0) as u32)),
-        3..6 => format!("{} ms", 10_u64.pow(power as u32 - 3)),
-        _ => format!("{} s", 10_u64.pow((power as u32 - 6).min(12))),
-    }
 }
 
 /// Leaves one of the dots that would lie on each other, on a grid that gets coarser until few enough are left.
@@ -401,21 +345,6 @@ fn in_words(faults: &Faults) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ticks_reach_over_the_most_and_are_few() {
-        assert_eq!(ticks(0.0), [0.0, 1.0]);
-        assert_eq!(ticks(f64::NAN), [0.0, 1.0]);
-        for most in [1e-9, 0.3, 1.0, 7.0, 59.0, 100.0, 123_456.0] {
-            let all = ticks(most);
-            let last = all.last().copied().unwrap();
-            assert!(
-                last >= most * 0.999 && last <= most * 2.1,
-                "{most}: {all:?}"
-            );
-            assert!(all.len() <= 8, "{most}: {all:?}");
-        }
-    }
 
     #[test]
     fn dots_are_thinned_and_the_outermost_stays() {

@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use super::chart::level_class;
 use super::escape::{short, text};
 use super::shown::Shown;
+use super::table::{row, table};
 use super::{Gap, words};
 use crate::history::{Datum, Op, Record, Status};
 use crate::run::outcome::Figures;
@@ -104,26 +105,6 @@ impl Tally {
         most.disk = most.disk.max(of("disk"));
         most.files = most.files.max(of("files"));
     }
-}
-
-/// A table that may be wider than a phone. Of class `words` it has them at the left, of class `numbers` at the right.
-pub(super) fn table(class: &str, caption: &str, head: &[&str], rows: &[String]) -> String {
-    let head: String = head
-        .iter()
-        .map(|it| format!("<th scope=\"col\">{}</th>", text(it)))
-        .collect();
-    format!(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\"><table class=\"{class}\"><caption>{caption}</caption>\
-         <thead><tr>{head}</tr></thead><tbody>{}</tbody></table></div>",
-        rows.concat(),
-        caption = text(caption),
-    )
-}
-
-/// A row whose first cell names it.
-pub(super) fn row(name: &str, cells: &[String]) -> String {
-    let cells: String = cells.iter().map(|it| format!("<td>{it}</td>")).collect();
-    format!("<tr><th scope=\"row\">{name}</th>{cells}</tr>")
 }
 
 /// Operations and latencies by level and kind.

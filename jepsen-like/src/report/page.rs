@@ -6,7 +6,7 @@ use super::escape::{short, text};
 use super::figures::Tally;
 use super::findings::{Case, is_undecided};
 use super::shown::{Shown, most_wrong_first};
-use super::{Gap, Histories, coverage, figures, findings, rounds, words};
+use super::{Gap, Histories, coverage, figures, findings, frame, rounds, words};
 use crate::nemesis::Layout;
 use crate::run::{Outcome, Round};
 
@@ -18,8 +18,6 @@ const FINDINGS_BYTES_MAX: usize = 1_200_000;
 const WORDS_MAX: usize = 1_000;
 /// Rounds that are named for a property, at most.
 const NAMED_MAX: usize = 12;
-
-const STYLE: &str = include_str!("style.css");
 
 /// Why something is not shown in full.
 pub(super) const NO_ROOM: &str = "There is no room for more in this report.";
@@ -81,24 +79,14 @@ pub(super) fn render(
         word(outcome),
         outcome.seed
     );
-    let mut out = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\
-         <meta name=\"color-scheme\" content=\"light dark\"/>\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>\
-         <title>{}</title><style>{STYLE}</style></head><body>",
-        text(&title)
-    );
-    out += &header(outcome);
-    out += "<main>";
-    out += &verdict(outcome, &written);
-    out += &written.findings(outcome);
-    out += &figures::section(outcome, &written.shown, gaps, &written.tally);
-    out += &coverage::section(outcome);
-    out += &written.rounds(outcome);
-    out += "</main><footer><p>Written by <code>hansa-jepsen</code>. The same as data: \
-            <a href=\"verdict.json\">verdict.json</a>, and a history per round beside it.</p></footer>";
-    out + "</body></html>\n"
+    let mut main = verdict(outcome, &written);
+    main += &written.findings(outcome);
+    main += &figures::section(outcome, &written.shown, gaps, &written.tally);
+    main += &coverage::section(outcome);
+    main += &written.rounds(outcome);
+    let footer = "<p>Written by <code>hansa-jepsen</code>. The same as data: \
+            <a href=\"verdict.json\">verdict.json</a>, and a history per round beside it.</p>";
+    frame::page(&title, &header(outcome), &main, footer)
 }
 
 impl Written<'_> {
@@ -195,11 +183,11 @@ fn header(outcome: &Outcome) -> String {
         true => "",
         false => "<a href=\"#findings\">What is wrong</a>",
     };
-    format!(
-        "<header><p class=\"brand\">Hansa <span>fault-injection verdict</span></p><nav aria-label=\"Sections\">{wrong}\
-         <a href=\"#figures\">Figures</a><a href=\"#coverage\">Coverage</a><a href=\"#rounds\">Rounds</a>\
-         <a href=\"verdict.json\">JSON</a></nav></header>"
-    )
+    let links = format!(
+        "{wrong}<a href=\"#figures\">Figures</a><a href=\"#coverage\">Coverage</a><a href=\"#rounds\">Rounds</a>\
+         <a href=\"verdict.json\">JSON</a>"
+    );
+    frame::header("fault-injection verdict", &links)
 }
 
 /// The verdict in a few words.
@@ -234,10 +222,7 @@ fn verdict(outcome: &Outcome, written: &Written<'_>) -> String {
     };
     out += &properties(outcome, &written.shown);
     out += &facts(outcome, (ok, failed, unknown));
-    out += &format!(
-        "<p class=\"replay\">Repeat it:</p><pre tabindex=\"0\" aria-label=\"Command that repeats the run\">{}</pre>",
-        short(written.replay, WORDS_MAX)
-    );
+    out += &frame::repeat(written.replay);
     let unread = &written.unread;
     if !unread.is_empty() {
         out += &format!(
@@ -313,9 +298,7 @@ fn facts(outcome: &Outcome, (ok, failed, unknown): (u64, u64, u64)) -> String {
             ),
         ),
     ];
-    let shown =
-        facts.map(|(name, value)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", text(&value)));
-    format!("<dl class=\"facts\">{}</dl>", shown.concat())
+    frame::facts(&facts)
 }
 
 /// Kinds of fault that did not strike, with the reason.

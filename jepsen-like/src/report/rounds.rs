@@ -7,6 +7,7 @@ use super::escape::{cut, short, text};
 use super::faults::Faults;
 use super::figures::{self, Tally};
 use super::shown::Shown;
+use super::table::{row, table};
 use super::words;
 use crate::history::History;
 use crate::run::Round;
@@ -186,7 +187,7 @@ fn episodes(faults: &Faults) -> String {
                 list(&it.isolated),
                 list(&it.impaired),
             ];
-            figures::row(&words::moment(it.begin_ns), &cells)
+            row(&words::moment(it.begin_ns), &cells)
         })
         .collect();
     let caption = match faults.episodes.len() {
@@ -194,7 +195,7 @@ fn episodes(faults: &Faults) -> String {
         _ => "Times of faults, until all regions were whole again".to_owned(),
     };
     let head = ["From", "until", "faults", "isolated", "impaired"];
-    figures::table("words", &caption, &head, &rows)
+    table("words", &caption, &head, &rows)
 }
 
 /// The faults of a round, as its history has them.

@@ -110,7 +110,7 @@ fn escapes(content: &str) -> Result<(), String> {
 }
 
 /// The links within a page lead somewhere.
-fn links_lead_somewhere(page: &str) {
+pub(super) fn links_lead_somewhere(page: &str) {
     let after = |mark: &str| -> BTreeSet<&str> {
         let parts = page.split(mark).skip(1);
         parts.map(|it| it.split('"').next().unwrap()).collect()

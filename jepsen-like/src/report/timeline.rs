@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::chart::{level_class, svg};
+use super::chart::level_class;
 use super::escape::{cut, number, text};
 use super::faults::Faults;
+use super::plot::svg;
 use super::words;
 use crate::history::{Datum, Expect, Op, Record, Status};
 

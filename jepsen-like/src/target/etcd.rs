@@ -17,6 +17,7 @@ use anyhow::Context as _;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::cluster::process::in_path;
 use crate::history::Record;
 use crate::nemesis::{
     Action, Clock, Data, Disk, Effect, Layout, Nemesis, NodeIndex, Refused, Wire,
@@ -122,7 +123,7 @@ pub fn supports(workload: Workload, levels: Levels) -> Result<(), String> {
 /// Where the `etcd` binary is, by `PATH`; `None` where it is not installed.
 #[must_use]
 pub fn installed() -> Option<PathBuf> {
-    member::in_path("etcd")
+    in_path("etcd")
 }
 
 /// A running cluster of etcd.
@@ -246,6 +247,14 @@ impl EtcdTarget {
     /// The processes of the members that run.
     pub(crate) fn process_ids(&self) -> Vec<u32> {
         self.members.iter().filter_map(Member::process_id).collect()
+    }
+
+    /// Waits until every member serves and has what any had when it was asked, whatever the number of keys.
+    ///
+    /// # Errors
+    /// What was still missing after `within`.
+    pub(crate) async fn catch_up(&self, within: Duration) -> Result<Duration, String> {
+        state::catch_up(&self.apis, within).await
     }
 
     fn member(&mut self, node: NodeIndex) -> Result<&mut Member, Refused> {

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use tokio::process::Command;
 
 use crate::cluster::data;
-use crate::cluster::process::{self, Ended, Process};
+use crate::cluster::process::{self, Ended, Process, mortal};
 
 /// How long a member may take to stop by itself before it is killed. A leader first looks for a successor.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -84,17 +84,7 @@ impl Launch {
     }
 
     fn command(&self, standing: Standing) -> Command {
-        // A member must not outlive the harness, however that ends. Where the helper is missing, it may.
-        let mut command = match in_path("setpriv") {
-            Some(setpriv) => {
-                let mut command = Command::new(setpriv);
-                command
-                    .args(["--pdeathsig", "KILL", "--"])
-                    .arg(&self.program);
-                command
-            }
-            None => Command::new(&self.program),
-        };
+        let mut command = mortal(&self.program);
         command
             .args(self.arguments(standing))
             // Variables are settings of etcd, and proxies of Go: only these are meant.
@@ -274,19 +264,12 @@ fn by_term(status: ExitStatus) -> bool {
     status.signal() == Some(Signal::TERM.as_raw())
 }
 
-/// Where a program is, by `PATH`.
-pub(super) fn in_path(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let all = std::env::split_paths(&path).map(|folder| folder.join(name));
-    let mut programs = all.filter(|file| file.is_file());
-    programs.next()
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
+    use crate::cluster::process::in_path;
 
     /// A member whose program is another.
     fn member(program: &str) -> (Member, tempfile::TempDir) {

@@ -47,9 +47,23 @@ async fn ask_all(members: &[Api], range: &RangeRequest) -> Result<Vec<RangeRespo
 /// # Errors
 /// What was still missing after `within`.
 pub(super) async fn settle(members: &[Api], within: Duration) -> Result<Duration, String> {
+    until(members, within, true).await
+}
+
+/// Waits until every member serves linearizable reads and has every revision that any had when it was asked. What they
+/// hold is not read: there may be millions of keys. Returns how long that took.
+///
+/// # Errors
+/// What was still missing after `within`.
+pub(super) async fn catch_up(members: &[Api], within: Duration) -> Result<Duration, String> {
+    until(members, within, false).await
+}
+
+/// Looks again and again whether all members agree, in all that they hold or in their revisions only.
+async fn until(members: &[Api], within: Duration, in_all: bool) -> Result<Duration, String> {
     let begun = Instant::now();
     loop {
-        let missing = match agree(members).await {
+        let missing = match agree(members, in_all).await {
             Ok(()) => return Ok(begun.elapsed()),
             Err(missing) => missing,
         };
@@ -77,22 +91,33 @@ pub(super) async fn serves(api: &Api, member: NodeIndex, within: Duration) -> Re
     }
 }
 
-async fn agree(members: &[Api]) -> Result<(), String> {
+fn reached(held: &[RangeResponse], newest: i64) -> Result<(), String> {
+    let mut all = held.iter().map(revision).enumerate();
+    match all.find(|(_, at)| *at < newest) {
+        Some((member, at)) => {
+            let name = node_name(member);
+            Err(format!("{name} is at revision {at} of {newest}"))
+        }
+        None => Ok(()),
+    }
+}
+
+async fn agree(members: &[Api], in_all: bool) -> Result<(), String> {
     // A linearizable read is answered when its member has caught up with a majority.
     let mut one = ask::read_all(Reads::Linearizable);
     one.limit = 1;
-    let reached = ask_all(members, &one).await?;
-    let newest = reached.iter().map(revision).max().unwrap_or_default();
-    let held = ask_all(members, &ask::read_all(Reads::Serializable)).await?;
-    for (member, holds) in held.iter().enumerate() {
-        let name = node_name(member);
-        if revision(holds) < newest {
-            let at = revision(holds);
-            return Err(format!("{name} is at revision {at} of {newest}"));
-        }
+    let newest = ask_all(members, &one).await?;
+    let newest = newest.iter().map(revision).max().unwrap_or_default();
+    let mut held = ask::read_all(Reads::Serializable);
+    if !in_all {
+        held.limit = 1;
+    }
+    let held = ask_all(members, &held).await?;
+    reached(&held, newest)?;
+    for (member, holds) in held.iter().enumerate().filter(|_| in_all) {
         // Compared and not digested: this is done ten times a second.
         if revision(holds) != revision(&held[0]) || holds.kvs != held[0].kvs {
-            return Err(format!("{name} and {} differ", node_name(0)));
+            return Err(format!("{} and {} differ", node_name(member), node_name(0)));
         }
     }
     Ok(())
@@ -191,6 +216,14 @@ mod tests {
             kvs,
             ..RangeResponse::default()
         }
+    }
+
+    #[test]
+    fn who_is_behind_is_named() {
+        let held = [holds("a", "b", 3), RangeResponse::default()];
+        assert_eq!(reached(&held, 0), Ok(()));
+        let why = reached(&held, 3).unwrap_err();
+        assert!(why.contains("is at revision 0 of 3"), "{why}");
     }
 
     #[test]
