@@ -23,6 +23,7 @@ mod causes;
 mod client;
 mod delegation;
 mod epochs;
+pub mod fence;
 mod ledger;
 mod linear;
 mod logs;
