@@ -1,9 +1,8 @@
 //! Several nodes in a region: how a dead node's logs are closed, and how it begins new ones.
 //!
-//! The simulator will run whole replicas through this; the model runs one shard's logs, rosters and safe times and
-//! nothing else. Entries, rows, contexts, dots and ballots are the product's own types
-//! (`hansa_consistency::record`, `session`, `value`, `version`). The protocol is written down in
-//! `docs/decisions/0013-how-a-dead-nodes-origins-are-closed.md`.
+//! The model runs one shard's logs, rosters and safe times and nothing else. Rosters and what replicas promise are the
+//! product's own (`hansa_consistency::roster`), as are entries, rows, contexts, dots and ballots. The protocol is written
+//! down in `docs/decisions/0013-how-a-dead-nodes-origins-are-closed.md`.
 //!
 //! A schedule: one, three or five nodes in the region that is written in, two readers in another one, three clients
 //! that write and read anywhere under tokens. The network loses 6 %, doubles 4 %, reorders and cuts links; nodes crash,

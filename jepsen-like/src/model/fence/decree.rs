@@ -7,12 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use hansa_consistency::key::ShardId;
 use hansa_consistency::quorum::majority;
+use hansa_consistency::roster::{Ends, Roster, Version, longest};
 use hansa_consistency::version::{Ballot, Origin, Seq};
 
 use super::broken::Broken;
 use super::logs::{Item, writer};
-use super::roster::{Held, Member, Roster, Version};
+use super::roster::{Held, SHARD, end_of, is_closed, node};
 use super::world::{Body, World};
 
 /// What a proposer wants of the next roster.
@@ -48,16 +50,16 @@ impl World {
         if !self.takes_part(at) {
             return;
         }
-        let n = self.tick(at).0;
-        let node = &mut self.nodes[at];
         let origin = Origin {
-            node: hansa_consistency::key::NodeId(at as u16),
+            node: node(at),
             incarnation: 0,
         };
-        let (ballot, version) = (Ballot { n, origin }, node.roster.version + 1);
+        let n = self.tick(at).0;
+        let node = &mut self.nodes[at];
+        let (ballot, version) = (Ballot { n, origin }, node.roster.version() + 1);
         let closing = match want {
             Want::Close(other) => Some(other),
-            Want::Begin if node.roster.members[at] != Member::Closed => Some(at),
+            Want::Begin if !is_closed(&node.roster, at) => Some(at),
             Want::Begin | Want::Settle => None,
         };
         node.proposal = Some(Proposal {
@@ -87,23 +89,19 @@ impl World {
         if !self.takes_part(to) {
             return;
         }
-        let node = &mut self.nodes[to];
         // The message brought the asker's roster: this node lags behind the version asked for at no time.
-        if version != node.roster.version + 1 || ballot < node.acceptor.promised {
+        let held = &mut self.nodes[to];
+        let (acceptor, known) = (&mut held.acceptor, held.roster.clone());
+        let Ok(accepted) = acceptor.prepare(ballot, version, closing.map(node), &known) else {
             self.send(to, from, Body::Nack(ballot));
             return;
-        }
-        node.acceptor.promised = ballot;
-        if let Some(closing) = closing {
-            let fence = node.acceptor.fences.entry(closing).or_default();
-            *fence = (*fence).max(version - 1);
-            node.refused |= closing == to;
-        }
-        let accepted = node.acceptor.accepted.clone();
+        };
+        let node = &mut self.nodes[to];
+        node.refused |= closing == Some(to);
         let open = node
             .logs
             .iter()
-            .filter(|(o, _)| !node.roster.ends.contains_key(*o));
+            .filter(|(o, _)| end_of(&node.roster, **o).is_none());
         let held = open
             .map(|(origin, log)| (*origin, log.items.clone()))
             .collect();
@@ -121,7 +119,7 @@ impl World {
         let needed = majority(self.home);
         let alone = self.broken(Broken::ClosesAlone);
         let node = &mut self.nodes[to];
-        let version = node.roster.version + 1;
+        let version = node.roster.version() + 1;
         let Some(proposal) = node
             .proposal
             .as_mut()
@@ -178,37 +176,36 @@ impl World {
     /// The roster that a proposer wants; `None` when that is not to be had.
     fn wanted(&self, at: usize, proposal: &Proposal) -> Option<Roster> {
         let roster = &self.nodes[at].roster;
-        let (node, member) = match proposal.want {
+        let of = match proposal.want {
             Want::Settle => return None,
-            Want::Begin => (at, Member::Open(proposal.version)),
+            Want::Begin => at,
             Want::Close(other) => {
-                // Any majority has to meet somebody who writes: see `time`.
-                let enough = roster.may_close_one() || self.broken(Broken::MajorityClosed);
-                if roster.members[other] == Member::Closed || !enough {
+                let closed = is_closed(roster, other);
+                if closed || !(roster.may_close(node(other)) || self.broken(Broken::MajorityClosed))
+                {
                     return None;
                 }
-                (other, Member::Closed)
+                other
             }
         };
-        let mut ends: BTreeMap<Origin, Seq> = BTreeMap::new();
-        if proposal.want == Want::Begin && !self.broken(Broken::EmptyNotNamed) {
-            // Who begins again names the logs that nobody heard of: some were told that they are not empty.
-            let own = self.nodes[at].own_origins(at);
-            let named = |origin: &Origin| roster.ends.contains_key(origin);
-            ends.extend(own.filter(|o| !named(o)).map(|origin| (origin, 0)));
-        }
-        for (_, held) in proposal.promised.values() {
-            for (origin, items) in held.iter().filter(|(o, _)| writer(**o) == node) {
-                let end = ends.entry(*origin).or_default();
-                *end = (*end).max(items.len() as Seq);
-            }
-        }
+        let held = proposal.promised.values().flat_map(|(_, held)| held);
+        let held = held.filter(|(origin, _)| writer(**origin) == of);
+        let mut ends = longest(held.map(|(o, items)| ((SHARD, *o), items.len() as Seq)));
         if self.broken(Broken::EndOfOneself) {
-            for (origin, end) in &mut ends {
+            for ((_, origin), end) in &mut ends {
                 *end = self.nodes[at].held(*origin);
             }
         }
-        Some(roster.next(node, member, ends))
+        if proposal.want != Want::Begin {
+            return Some(roster.closing(node(of), ends));
+        }
+        if !self.broken(Broken::EmptyNotNamed) {
+            // Who begins again names the logs that nobody heard of: some were told that they are not empty.
+            for origin in self.nodes[at].own_origins(at) {
+                ends.entry((SHARD, origin)).or_insert(0);
+            }
+        }
+        Some(roster.opening(node(of), ends))
     }
 
     pub(super) fn on_accept(
@@ -222,8 +219,9 @@ impl World {
         if !self.takes_part(to) {
             return;
         }
-        let node = &self.nodes[to];
-        if roster.version != node.roster.version + 1 || ballot < node.acceptor.promised {
+        let known = self.nodes[to].roster.clone();
+        let acceptor = &self.nodes[to].acceptor;
+        if acceptor.check(ballot, roster.version(), &known).is_err() {
             self.send(to, from, Body::Nack(ballot));
             return;
         }
@@ -231,20 +229,19 @@ impl World {
             for (origin, items) in held {
                 self.extend(to, origin, 1, &items);
                 // Another roster may be chosen, which does not name that log.
-                let node = &mut self.nodes[to];
-                let term = node.roster.term(writer(origin));
-                let log = node.logs.entry(origin).or_default();
+                let term = known.term(origin.node);
+                let log = self.nodes[to].logs.entry(origin).or_default();
                 log.term = log.term.or(term);
             }
-            let lacks = |(origin, end): (&Origin, &Seq)| self.nodes[to].held(*origin) < *end;
-            if new_ends(&self.nodes[to].roster, roster).any(lacks) {
+            let node = &self.nodes[to];
+            let mut new = roster.new_ends(&known);
+            if new.any(|((_, origin), end)| node.held(*origin) < *end) {
                 return;
             }
         }
-        let acceptor = &mut self.nodes[to].acceptor;
-        acceptor.promised = ballot;
-        acceptor.accepted = Some((ballot, roster.clone()));
-        self.send(to, from, Body::Accepted(ballot));
+        let accepted = self.nodes[to].acceptor.accept(ballot, roster, &known);
+        let answer = accepted.map_or(Body::Nack(ballot), |()| Body::Accepted(ballot));
+        self.send(to, from, answer);
     }
 
     pub(super) fn on_accepted(&mut self, from: usize, to: usize, ballot: Ballot) {
@@ -277,7 +274,7 @@ impl World {
     pub(super) fn decided(&mut self, at: usize, roster: &Arc<Roster>) {
         let now = self.now;
         self.trace
-            .note(now, (b'd', at, roster.version, &roster.members), || {
+            .note(now, (b'd', at, roster.version(), roster.members()), || {
                 format!("n{at} knows chosen: {roster:?}")
             });
         self.ledger.chosen(roster);
@@ -289,38 +286,29 @@ impl World {
 
     /// Only where a rule is broken: a far node ends a node's logs where it holds them.
     pub(super) fn close_from_outside(&mut self, at: usize, other: usize) {
-        let node = &self.nodes[at];
-        if node.roster.members[other] == Member::Closed {
+        let far = &self.nodes[at];
+        if is_closed(&far.roster, other) {
             return;
         }
-        let logs = node.logs.keys().filter(|origin| writer(**origin) == other);
-        let ends = logs.map(|origin| (*origin, node.held(*origin))).collect();
-        let roster = Arc::new(node.roster.next(other, Member::Closed, ends));
+        let logs = far.logs.keys().filter(|origin| writer(**origin) == other);
+        let ends: Ends = logs.map(|o| ((SHARD, *o), far.held(*o))).collect();
+        let roster = Arc::new(far.roster.closing(node(other), ends));
         self.decided(at, &roster);
     }
 }
 
-/// The ends that a roster adds to those of an earlier one.
-fn new_ends<'a>(
-    before: &'a Roster,
-    roster: &'a Roster,
-) -> impl Iterator<Item = (&'a Origin, &'a Seq)> {
-    let ends = roster.ends.iter();
-    ends.filter(|(origin, _)| !before.ends.contains_key(*origin))
-}
-
 /// The entries of the logs that a roster ends: the longest prefix that a promise brought, up to the end.
 fn ended(before: &Roster, roster: &Roster, proposal: &Proposal) -> Held {
-    let longest = |origin: &Origin| -> Option<&Vec<Item>> {
+    let most = |origin: &Origin| -> Option<&Vec<Item>> {
         let held = proposal
             .promised
             .values()
             .filter_map(|(_, held)| held.get(origin));
         held.max_by_key(|items| items.len())
     };
-    let entries = |(origin, end): (&Origin, &Seq)| {
-        let items = longest(origin)?.iter().take(*end as usize);
+    let entries = |((_, origin), end): (&(ShardId, Origin), &Seq)| {
+        let items = most(origin)?.iter().take(*end as usize);
         Some((*origin, items.cloned().collect()))
     };
-    new_ends(before, roster).filter_map(entries).collect()
+    roster.new_ends(before).filter_map(entries).collect()
 }

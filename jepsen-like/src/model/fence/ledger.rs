@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use hansa_consistency::clock::Hlc;
 use hansa_consistency::quorum::majority;
+use hansa_consistency::roster::{Roster, Version};
 use hansa_consistency::version::{Origin, Seq};
 
-use super::logs::writer;
-use super::roster::{Roster, Version};
+use super::roster::{end_of, first_roster};
 use super::world::Node;
 
 /// Every fact that a later event may contradict.
@@ -33,7 +33,7 @@ impl Ledger {
             held: BTreeMap::new(),
             visible: BTreeMap::new(),
             terms: BTreeMap::new(),
-            rosters: BTreeMap::from([(0, Arc::new(Roster::first(home)))]),
+            rosters: BTreeMap::from([(0, Arc::new(first_roster(home)))]),
             believed: vec![Hlc::ZERO; nodes],
             violation: None,
         }
@@ -102,18 +102,18 @@ impl Ledger {
     pub(super) fn chosen(&mut self, roster: &Arc<Roster>) {
         let before = self
             .rosters
-            .entry(roster.version)
+            .entry(roster.version())
             .or_insert_with(|| roster.clone());
         if before != roster {
             let what = format!(
                 "F2: version {} is {before:?} and {roster:?}",
-                roster.version
+                roster.version()
             );
             self.violated(|| what);
         }
-        let earlier = self.rosters.values().flat_map(|r| r.ends.clone());
-        for (origin, end) in earlier.collect::<Vec<_>>() {
-            if roster.ends.get(&origin).is_some_and(|other| *other != end) {
+        let earlier = self.rosters.values().flat_map(|r| r.ends().clone());
+        for ((_, origin), end) in earlier.collect::<Vec<_>>() {
+            if end_of(roster, origin).is_some_and(|other| other != end) {
                 self.violated(|| format!("F2: {origin:?} ends at {end} and elsewhere: {roster:?}"));
             }
         }
@@ -124,8 +124,8 @@ impl Ledger {
     fn check_ends(&mut self, roster: &Roster) {
         for (origin, seq) in self.visible.keys().copied().collect::<Vec<_>>() {
             let term = self.terms.get(&origin).copied().unwrap_or(0);
-            let end = roster.ends.get(&origin).copied();
-            let ended = end.is_some() || roster.has_ended(writer(origin), term);
+            let end = end_of(roster, origin);
+            let ended = end.is_some() || roster.has_ended(origin.node, term);
             if ended && seq > end.unwrap_or(0) {
                 self.violated(|| format!("F3: {origin:?}:{seq} is shown and lies behind {end:?}"));
             }

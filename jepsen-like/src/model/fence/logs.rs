@@ -9,13 +9,14 @@ use bytes::Bytes;
 use hansa_consistency::clock::Hlc;
 use hansa_consistency::quorum::majority;
 use hansa_consistency::record::{Change, Entry, Record};
+use hansa_consistency::roster::{Roster, Version};
 use hansa_consistency::rules::Rules;
 use hansa_consistency::session::Context;
 use hansa_consistency::value::{Actor, Counter, State};
 use hansa_consistency::version::{Ballot, Origin, Seq};
 
 use super::broken::Broken;
-use super::roster::{Member, Roster, Version};
+use super::roster::{end_of, node};
 use super::time::Statement;
 use super::world::{Body, HOME, World};
 
@@ -132,22 +133,20 @@ impl World {
     /// The logs a node writes: those of its term.
     pub(super) fn own_logs(&self, at: usize) -> Vec<Origin> {
         let node = &self.nodes[at];
-        let own = |o: &&Origin| writer(**o) == at && !node.roster.ends.contains_key(*o);
+        let own = |o: &&Origin| writer(**o) == at && end_of(&node.roster, **o).is_none();
         node.logs.keys().filter(own).copied().collect()
     }
 
     /// Whether a replica of the region takes a node's entries of a term.
     fn takes(&self, to: usize, from: usize, origin: Origin, term: Version) -> bool {
-        let node = &self.nodes[to];
-        let fenced = match self.broken(Broken::FenceOfKnownLogs) {
-            true => {
-                let known = node.held(origin) > 0 || node.roster.ends.contains_key(&origin);
-                return !known || !node.acceptor.refuses(from, term);
-            }
-            false => node.acceptor.refuses(from, term),
-        };
-        let alone = self.broken(Broken::OpensUnannounced) && term >= node.roster.version;
-        !fenced && (alone || node.roster.term(from) == Some(term))
+        let held = &self.nodes[to];
+        let known = held.held(origin) > 0 || end_of(&held.roster, origin).is_some();
+        if self.broken(Broken::FenceOfKnownLogs) && !known {
+            return true;
+        }
+        let alone = self.broken(Broken::OpensUnannounced) && term >= held.roster.version();
+        let refuses = held.acceptor.refuses(node(from), term);
+        held.acceptor.takes(node(from), term, &held.roster) || alone && !refuses
     }
 
     pub(super) fn on_append(
@@ -298,19 +297,13 @@ impl World {
 
     /// A node learns the newest roster that is known to be chosen.
     pub(super) fn learn_roster(&mut self, at: usize, roster: &Arc<Roster>) {
-        let node = &mut self.nodes[at];
-        if roster.version <= node.roster.version {
+        let learner = &mut self.nodes[at];
+        if roster.version() <= learner.roster.version() {
             return;
         }
-        node.roster_before = std::mem::replace(&mut node.roster, roster.clone());
-        if node
-            .acceptor
-            .unresolved()
-            .is_some_and(|v| v <= roster.version)
-        {
-            node.acceptor.accepted = None;
-        }
-        for (origin, end) in &roster.ends {
+        learner.roster_before = std::mem::replace(&mut learner.roster, roster.clone());
+        learner.acceptor.learn(roster);
+        for ((_, origin), end) in roster.ends() {
             self.end_log(at, *origin, *end);
         }
         self.drop_unnamed(at);
@@ -318,15 +311,14 @@ impl World {
         if at >= self.home || self.nodes[at].lost {
             return;
         }
-        match roster.members[at] {
-            Member::Open(term) if self.nodes[at].writes.is_none_or(|(_, own)| own < term) => {
-                self.begin_term(at, term);
+        let written = self.nodes[at].writes.map(|(_, term)| term);
+        match roster.term(node(at)) {
+            Some(term) if written.is_none_or(|own| own < term) => self.begin_term(at, term),
+            None if self.broken(Broken::OpensUnannounced) => {
+                self.begin_term(at, roster.version());
             }
-            Member::Closed if self.broken(Broken::OpensUnannounced) => {
-                self.begin_term(at, roster.version);
-            }
-            Member::Closed => self.stop_writing(at),
-            Member::Open(_) => {}
+            None => self.stop_writing(at),
+            Some(_) => {}
         }
     }
 
@@ -356,9 +348,9 @@ impl World {
         let unnamed = |(origin, log): (&Origin, &Log)| {
             let ended = log
                 .term
-                .is_some_and(|term| roster.has_ended(writer(*origin), term));
+                .is_some_and(|term| roster.has_ended(origin.node, term));
             let kept = kept && writer(*origin) != at;
-            (ended && !kept && !roster.ends.contains_key(origin)).then_some(*origin)
+            (ended && !kept && end_of(&roster, *origin).is_none()).then_some(*origin)
         };
         let unnamed: Vec<Origin> = self.nodes[at].logs.iter().filter_map(unnamed).collect();
         for origin in unnamed {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use hansa_consistency::clock::Hlc;
 use hansa_consistency::quorum::majority;
+use hansa_consistency::roster::Acceptor;
 use hansa_consistency::version::Ballot;
 
 use super::broken::Broken;
 use super::decree::Want;
-use super::roster::{Acceptor, Member, Roster};
+use super::roster::{first_roster, is_closed};
 use super::sessions::WRITES_MAX;
 use super::world::{Counts, Life, ROWS, World};
 use crate::random::Random;
@@ -81,10 +82,10 @@ impl World {
             }
             draw -= weight;
         }
-        for at in 0..self.nodes.len() {
-            if self.nodes[at].life == Life::Up {
-                self.note_safe_time(at);
-            }
+        // Clocks go on by themselves: everybody's turn comes.
+        let at = (self.now % self.nodes.len() as u64) as usize;
+        if self.nodes[at].life == Life::Up {
+            self.note_safe_time(at);
         }
     }
 
@@ -162,7 +163,7 @@ impl World {
     /// Whether a node's logs ended, or will, and it may begin new ones.
     fn may_begin(&self, at: usize) -> bool {
         let node = &self.nodes[at];
-        !node.lost && (node.refused || node.roster.members[at] == Member::Closed)
+        !node.lost && (node.refused || is_closed(&node.roster, at))
     }
 
     fn jump_clock(&mut self) {
@@ -237,8 +238,8 @@ impl World {
         let node = &mut self.nodes[at];
         node.lost = true;
         node.life = Life::Up;
-        node.roster = Arc::new(Roster::first(home));
-        node.acceptor = Acceptor::new();
+        node.roster = Arc::new(first_roster(home));
+        node.acceptor = Acceptor::default();
         node.logs.clear();
         node.view = vec![None; ROWS];
         node.known = vec![Hlc::ZERO; home];
@@ -360,8 +361,7 @@ impl World {
             return;
         }
         let node = &self.nodes[at];
-        let gone =
-            |other: &usize| !self.sound(*other) && node.roster.members[*other] != Member::Closed;
+        let gone = |other: &usize| !self.sound(*other) && !is_closed(&node.roster, *other);
         if node.acceptor.unresolved().is_some() {
             self.propose(at, Want::Settle);
         } else if self.may_begin(at) {

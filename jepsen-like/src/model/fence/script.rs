@@ -1,11 +1,12 @@
 //! Schedules written by hand, for rules that chance reaches too seldom.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use hansa_consistency::roster::Ends;
 
 use super::broken::Broken;
 use super::decree::Want;
-use super::roster::{Member, Roster};
+use super::roster::{first_roster, node};
 use super::world::{Body, Envelope, World};
 use crate::random::Random;
 
@@ -74,7 +75,7 @@ pub(super) fn one_is_left(broken: Option<Broken>) -> Option<String> {
 impl World {
     /// Everybody knows that the first node's logs ended, empty.
     fn close_the_first(&mut self) {
-        let roster = Roster::first(self.home).next(0, Member::Closed, BTreeMap::new());
+        let roster = first_roster(self.home).closing(node(0), Ends::new());
         let roster = Arc::new(roster);
         self.ledger.chosen(&roster);
         for at in 0..self.nodes.len() {

@@ -4,6 +4,7 @@ use hansa_consistency::clock::Hlc;
 use hansa_consistency::session::Context;
 use hansa_consistency::value::State;
 
+use super::roster::node as node_id;
 use super::world::{HOME, Life, ROWS, World};
 
 /// Clients of a schedule.
@@ -67,7 +68,7 @@ impl World {
             return false;
         };
         let covered = self.safe_time(at) >= token.get(HOME);
-        let fenced = node.acceptor.refuses(at, term) || node.refused;
+        let fenced = node.acceptor.refuses(node_id(at), term) || node.refused;
         if self.calls.len() >= WRITES_MAX || fenced || node.lost || waits && !covered {
             return false;
         }

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 
 use hansa_consistency::clock::Hlc;
+use hansa_consistency::roster::Version;
 use hansa_consistency::version::{Origin, Seq};
 
 use super::broken::Broken;
 use super::logs::writer;
-use super::roster::{Member, Version};
+use super::roster::{end_of, is_closed};
 use super::world::{Body, Life, World};
 
 /// All that a node wrote with a clock up to `hlc` lies within these prefixes.
@@ -43,7 +44,7 @@ impl World {
             ends: own
                 .map(|(origin, log)| (*origin, log.items.len() as Seq))
                 .collect(),
-            roster: node.acceptor.unresolved().unwrap_or(node.roster.version),
+            roster: node.acceptor.newest(&node.roster),
         };
         self.send(at, to, Body::Heartbeat(statement));
     }
@@ -60,9 +61,9 @@ impl World {
             hlc: self.safe_of(at, about),
             ends: ends(about),
             roster: match about == at {
-                true => node.acceptor.unresolved().unwrap_or(node.roster.version),
+                true => node.acceptor.newest(&node.roster),
                 false if self.broken(Broken::RelayWithoutRoster) => 0,
-                false => node.roster.version,
+                false => node.roster.version(),
             },
         };
         (0..self.home).map(statement).collect()
@@ -101,12 +102,12 @@ impl World {
     pub(super) fn learn_statement(&mut self, at: usize, statement: &Statement) -> bool {
         let Statement { about, hlc, .. } = *statement;
         let node = &self.nodes[at];
-        let known =
-            statement.roster <= node.roster.version || self.broken(Broken::StatementWithoutRoster);
+        let known = statement.roster <= node.roster.version()
+            || self.broken(Broken::StatementWithoutRoster);
         let cut = !self.broken(Broken::StatedBehindTheEnd);
         let reached = statement.ends.iter().all(|(origin, seq)| {
-            let end = node.roster.ends.get(origin).filter(|_| cut);
-            node.applied(*origin) >= *end.unwrap_or(seq).min(seq)
+            let end = end_of(&node.roster, *origin).filter(|_| cut);
+            node.applied(*origin) >= end.unwrap_or(*seq).min(*seq)
         });
         let believed = known && reached && about != at;
         if believed {
@@ -136,14 +137,15 @@ impl World {
     fn left_out(&self, at: usize, about: usize) -> bool {
         let node = &self.nodes[at];
         let silent = self.broken(Broken::SilentLeftOut) && self.nodes[about].life != Life::Up;
-        silent || node.roster.members[about] == Member::Closed
+        silent || is_closed(&node.roster, about)
     }
 
     /// Up to when everything that the region wrote is applied at a node.
     pub(super) fn safe_time(&self, at: usize) -> Hlc {
         let node = &self.nodes[at];
-        let reached = |(origin, end): (&Origin, &Seq)| node.applied(*origin) >= *end;
-        if !node.roster.ends.iter().all(reached) && !self.broken(Broken::EndsNotReached) {
+        let mut ends = node.roster.ends().iter();
+        let reached = ends.all(|((_, origin), end)| node.applied(*origin) >= *end);
+        if !reached && !self.broken(Broken::EndsNotReached) {
             return Hlc::ZERO;
         }
         let counted = (0..self.home).filter(|about| !self.left_out(at, *about));

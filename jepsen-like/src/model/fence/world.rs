@@ -7,13 +7,14 @@ use hansa_consistency::clock::Hlc;
 use hansa_consistency::key::{KeyspaceId, NodeId, RegionId, Row};
 use hansa_consistency::quorum::majority;
 use hansa_consistency::record::Record;
+use hansa_consistency::roster::{Acceptor, Roster, Version};
 use hansa_consistency::version::{Ballot, Origin, Seq};
 
 use super::broken::Broken;
 use super::decree::Proposal;
 use super::ledger::Ledger;
 use super::logs::{Item, Log, Run};
-use super::roster::{Acceptor, Held, Roster, Version};
+use super::roster::{Held, first_roster};
 use super::schedule::Weights;
 use super::sessions::{Call, Client};
 use super::time::Statement;
@@ -127,9 +128,9 @@ impl Node {
             life: Life::Up,
             lost: false,
             clock: 1,
-            roster: Arc::new(Roster::first(home)),
-            roster_before: Arc::new(Roster::first(home)),
-            acceptor: Acceptor::new(),
+            roster: Arc::new(first_roster(home)),
+            roster_before: Arc::new(first_roster(home)),
+            acceptor: Acceptor::default(),
             logs: BTreeMap::new(),
             view: vec![None; ROWS],
             known: vec![Hlc::ZERO; home],
