@@ -6,7 +6,7 @@
 //! time. What each level promises stands in `docs/consistency-model.md`.
 //!
 //! Reading order: [`key`], [`clock`], [`version`] (names and orders) - [`value`],
-//! [`record`] (what is stored) - [`session`], [`quorum`], [`topology`] (who has seen
+//! [`record`] (what is stored) - [`session`], [`quorum`], [`roster`], [`topology`] (who has seen
 //! what, who must agree) - [`register`] (the strong register's arithmetic) -
 //! [`message`], [`event`], [`effect`] (the borders) - [`replica`] (everything together).
 
@@ -27,6 +27,7 @@ pub mod record;
 pub mod register;
 pub mod replica;
 pub mod request;
+pub mod roster;
 pub mod rules;
 pub mod session;
 pub mod topology;

@@ -14,6 +14,7 @@ use hansa_consistency::rules::Rules;
 
 use crate::checker::{self, Verdict};
 use crate::history::{History, Level, Status};
+use crate::model::fence::{self, FenceOptions};
 use crate::model::{self, ModelOptions};
 use crate::sim::profile::Shape;
 use crate::sim::{self, Run};
@@ -280,7 +281,8 @@ impl Totals {
     }
 }
 
-/// Runs the strong register alone under random schedules; `true` when nothing was violated.
+/// Runs the strong register alone, then a region's logs and rosters alone, each under so many random schedules;
+/// `true` when nothing was violated.
 #[must_use]
 pub fn model(schedules: u64, seed: u64) -> bool {
     let begun = Instant::now();
@@ -291,5 +293,13 @@ pub fn model(schedules: u64, seed: u64) -> bool {
     });
     println!("{report}");
     println!("{:.1} s", begun.elapsed().as_secs_f64());
-    report.violations.is_empty()
+    let begun = Instant::now();
+    let fence = fence::run(FenceOptions {
+        schedules,
+        seed,
+        broken: None,
+    });
+    println!("{fence}");
+    println!("{:.1} s", begun.elapsed().as_secs_f64());
+    report.violations.is_empty() && fence.violation.is_none()
 }

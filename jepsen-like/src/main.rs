@@ -33,7 +33,7 @@ Examples:
   hansa-jepsen bench --target hansa,etcd  throughput, latency and cost, side by side
   hansa-jepsen check history.jsonl        judge a history, of a run or of anything else
   hansa-jepsen export history.jsonl --edn history.edn   for Jepsen's own tools
-  hansa-jepsen model --schedules 100000   the strong register alone
+  hansa-jepsen model --schedules 100000   the strong register alone, and a region's logs alone
 Exit codes: 0 clean, 1 a violation or an undecided property (or a mutant that escaped), 2 wrong usage or no
 history.";
 
@@ -152,7 +152,7 @@ enum Command {
         #[arg(long)]
         key: Option<String>,
     },
-    /// The strong register alone under random schedules.
+    /// The strong register alone, and a region's logs alone, under random schedules.
     Model {
         /// How many schedules.
         #[arg(long, default_value_t = 100_000)]

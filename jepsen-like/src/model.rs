@@ -24,6 +24,7 @@ mod client;
 mod combining;
 mod delegation;
 mod epochs;
+pub mod fence;
 mod ledger;
 mod linear;
 mod logs;

@@ -92,7 +92,7 @@ pub(crate) const LAYERS: &[Layers] = &[
             // Names and orders.
             &["clock", "codec", "key", "version"],
             // Who has seen what, who must agree, where it lies.
-            &["layout", "quorum", "session", "topology"],
+            &["layout", "quorum", "roster", "session", "topology"],
             // What is stored.
             &["record", "value"],
             &["register"],
