@@ -107,10 +107,14 @@ impl Replica {
     /// Hands the row's group, which somebody waits for, to the row's owner, if it has one; whether it did.
     pub(super) fn begin_combining(&mut self, turn: &mut Turn<'_>, row: &Row) -> bool {
         let now = turn.now.monotonic;
+        // Whoever gave up meanwhile was told that nothing was applied.
+        self.prune_group(row);
         let (Some(owner), Some(group)) = (self.owners.of(row, now), self.group(row)) else {
             return false;
         };
-        let stays = !group.handed.is_empty() || group.combiners.contains(&owner);
+        let stays = !group.handed.is_empty()
+            || group.combiners.contains(&owner)
+            || group.operations.is_empty();
         if stays || !self.suits_as_owner(now, owner) {
             return false;
         }

@@ -176,7 +176,7 @@ impl Replica {
     }
 
     /// Takes operations nobody waits for out of a group that was not proposed yet.
-    fn prune_group(&mut self, row: &Row) {
+    pub(super) fn prune_group(&mut self, row: &Row) {
         let jobs = &self.jobs;
         let coordinator = self.coordinators.get_mut(row);
         let group = coordinator.and_then(|c| c.group.as_mut());
