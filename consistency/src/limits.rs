@@ -139,6 +139,10 @@ pub const GROUPS_KEPT_MAX: usize = 16;
 /// where they were asked for. A node has up to [`GROUPS_AWAY_MAX`] there.
 pub const HANDED_MAX: usize = 256;
 
+/// How long a group of another coordinator goes out with new ballots, milliseconds: longer than its coordinator waits for
+/// an answer.
+pub const HANDED_FOR_MS: u64 = 3000;
+
 /// Values that a group writes, bytes, about at most (the operation that crosses the bound is still in it): it has to fit
 /// into one message with the value it rests on, well under the 4 MiB message bound of the wire.
 pub const GROUP_BYTES_MAX: usize = 1 << 20;

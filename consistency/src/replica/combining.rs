@@ -19,7 +19,7 @@ use crate::effect::Note;
 use crate::key::{NodeId, Row};
 use crate::limits::{
     COMBINE_BYTES_MAX, DELEGATE_BYTES_MAX, DELEGATE_HEDGE_MS, GROUP_OPERATIONS_MAX,
-    GROUPS_AWAY_MAX, HANDED_MAX, OWNER_KEPT_MS, OWNERS_MAX,
+    GROUPS_AWAY_MAX, HANDED_FOR_MS, HANDED_MAX, OWNER_KEPT_MS, OWNERS_MAX,
 };
 use crate::message::{Message, Vote};
 use crate::quorum::Tally;
@@ -43,6 +43,8 @@ pub(super) struct Handed {
     pub(super) errand: Errand,
     /// Round trips that the group it joined had made before.
     pub(super) joined: u8,
+    /// Then it is dropped: its coordinator proposes it itself, or has given it up.
+    pub(super) until: Duration,
 }
 
 /// Whose ballots won which row a moment ago.
@@ -190,12 +192,13 @@ impl Replica {
             vote,
             errand,
             joined: 0,
+            until: turn.now.monotonic + Duration::from_millis(HANDED_FOR_MS),
         };
         let group = coordinator.group_mut();
         let known = group.and_then(|group| group.known(&handed));
         if let Some(known) = known {
             // It asked again about a group that is under way.
-            known.vote = handed.vote;
+            (known.vote, known.until) = (handed.vote, handed.until);
             return;
         }
         let number = handed.errand.group;

@@ -187,16 +187,26 @@ impl Replica {
         }
     }
 
+    /// Takes out of a group what nobody waits for any more: it may have taken effect, and is not proposed again.
+    fn drop_given_up(&mut self, now: Duration, row: &Row) {
+        let jobs = &self.jobs;
+        let coordinator = self.coordinators.get_mut(row);
+        let Some(group) = coordinator.and_then(|c| c.group.as_mut()) else {
+            return;
+        };
+        group.handed.retain(|handed| now < handed.until);
+        if !group.jobs.iter().any(|id| jobs.contains_key(id)) {
+            group.jobs.clear();
+            group.operations.clear();
+        }
+    }
+
     /// Starts an attempt at the row's group under a fresh ballot.
     pub(super) fn begin_attempt(&mut self, turn: &mut Turn<'_>, row: &Row) {
         self.fill_group(row);
-        let waits = |replica: &Replica| {
-            let group = replica.coordinators.get(row).and_then(|c| c.group.as_ref());
-            group.is_some_and(|g| {
-                !g.handed.is_empty() || g.jobs.iter().any(|id| replica.jobs.contains_key(id))
-            })
-        };
-        if !waits(self) {
+        self.drop_given_up(turn.now.monotonic, row);
+        let waits = |group: &Group| !(group.handed.is_empty() && group.jobs.is_empty());
+        if !self.group(row).is_some_and(waits) {
             self.end_group(turn, row);
             return;
         }
