@@ -102,10 +102,6 @@ const MUTANTS: &[(Mutant, &str)] = &[
         "two regions make two values of one ballot",
     ),
     (
-        Mutant::StaleGroupApplied,
-        "a call takes effect twice, or after its proposer's next one",
-    ),
-    (
         Mutant::CombinedWithoutView,
         "a write does not rest on what its proposer has shown",
     ),
