@@ -28,7 +28,8 @@ impl World {
     pub(super) fn combines(&mut self, at: usize, round: u64) -> bool {
         let free = |group: &Group| group.handed.is_empty();
         let group = self.nodes[at].coordinator.group.as_ref();
-        if !group.is_some_and(free) || !self.nodes[at].votes {
+        // Without faults nothing is left to chance: scripts count on it.
+        if !self.faulty || !group.is_some_and(free) || !self.nodes[at].votes {
             return false;
         }
         if !self.random.chance(COMBINED_PERMILLE) {

@@ -20,7 +20,7 @@ impl World {
     pub(super) fn delegated(&mut self, at: usize, round: u64, ballot: Ballot) -> bool {
         let votes = self.nodes[at].votes || self.rules.broken(Mutant::DelegatesWithoutVote);
         let alone = self.shape.per_region == 1 && votes;
-        if !alone || !self.random.chance(DELEGATED_PERMILLE) {
+        if !self.faulty || !alone || !self.random.chance(DELEGATED_PERMILLE) {
             return false;
         }
         let Some(promise) = self.own_promise(at, ballot) else {
